@@ -1,0 +1,142 @@
+"""The loop: optimizer, schedule, checkpoints, progress."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
+
+from training import examples, task
+from training.networks import NETWORKS
+
+BATCH_SIZE = 1024  # 869 steps an epoch of all train pairs
+LEARNING_RATE = 1e-2  # ten times Adam's default: the warm-up before and the clipping make it safe
+WARM_UP = 0.05  # of all steps, from a rate of none; a cosine takes it back to none over the rest
+CLIP_NORM = 1.0  # of the gradient as a whole
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used as asked; the sentence names it and the way out."""
+
+
+class Recipe(BaseModel):
+    """All that decides a network's weights on one machine, and where the code and the command came from."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    network: str
+    seed: int
+    epochs: int
+    examples: int
+    command: str
+    git_commit: str
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The Keras network, optimizer included, of the last finished epoch."""
+    return folder / "network.keras"
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Raises CheckpointError where no training has begun."""
+    try:
+        return Recipe.model_validate_json((folder / "recipe.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} holds no training: {error}") from error
+
+
+def git_commit() -> str:
+    """The commit of this checkout, "-dirty" behind it where files differ from it; "unknown" outside of git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607  git is found on the PATH
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def fit(recipe: Recipe, folder: Path) -> keras.Model:
+    """Train to the end of `recipe`, from the last checkpoint in `folder` if there is one; a checkpoint after each epoch.
+
+    Raises CheckpointError where `folder` holds the training of another recipe.
+    """
+    _claim(folder, recipe)
+    queries, answers = task.domain()
+    query_tokens, answer_tokens = task.query_tokens(queries), task.answer_tokens(answers)
+    split = examples.split(queries)
+    train = split.train[: recipe.examples]
+    steps = len(train) // BATCH_SIZE
+
+    network = _resume(folder) or _start(recipe, steps)
+    done = int(network.optimizer.iterations)
+    with tqdm(total=recipe.epochs * steps, initial=done, unit="step", desc=recipe.network) as bar:
+        progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
+        for epoch in range(done // steps, recipe.epochs):
+            batches = examples.batches(query_tokens[train], answer_tokens[train], BATCH_SIZE, recipe.seed, epoch)
+            history = network.fit(batches, shuffle=False, verbose=0, callbacks=[progress])
+            exact = exact_match(network, query_tokens[split.validation], answers[split.validation])
+            loss = history.history["loss"][0]
+            bar.write(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.6f}, validation exact-match {exact:.3%}")
+            _save(network, folder)
+    return network
+
+
+def exact_match(network: keras.Model, queries: task.Tokens, answers: task.Texts) -> float:
+    """The share of queries, tokens [B, 7], that are answered with every character right."""
+    probabilities = predict(network, queries)
+    return float((task.spell(probabilities.argmax(-1).astype(np.uint8)) == answers).mean())
+
+
+def predict(network: keras.Model, queries: task.Tokens) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+    """Tokens [B, 7] -> probabilities float32 [B, 4, 12], by the Keras network."""
+    one_hot = tf.one_hot(queries, len(task.ALPHABET))
+    return network.predict(one_hot, batch_size=1000, verbose=0)
+
+
+def _start(recipe: Recipe, steps: int) -> keras.Model:
+    keras.utils.set_random_seed(recipe.seed)
+    network = NETWORKS[recipe.network]()
+    warm_up = int(WARM_UP * recipe.epochs * steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, recipe.epochs * steps - warm_up, warmup_target=LEARNING_RATE, warmup_steps=warm_up
+    )
+    # XLA halves the time, and on one machine is deterministic to the bit (a test holds it to that); TensorFlow's own
+    # enable_op_determinism would switch it off.
+    network.compile(
+        optimizer=keras.optimizers.Adam(schedule, global_clipnorm=CLIP_NORM),
+        loss="categorical_crossentropy",
+        jit_compile=True,
+    )
+    return network
+
+
+def _resume(folder: Path) -> keras.Model | None:
+    checkpoint = checkpoint_of(folder)
+    return keras.saving.load_model(checkpoint) if checkpoint.exists() else None
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Write the recipe of a new training, or see that a begun one has the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "recipe.json"
+    if not file.exists():
+        file.write_text(recipe.model_dump_json(indent=2) + "\n")
+        return
+    begun, decides = read_recipe(folder), {"network", "seed", "epochs", "examples"}
+    if begun.model_dump(include=decides) != recipe.model_dump(include=decides):
+        raise CheckpointError(f"{folder} holds another training ({begun.command}): name another folder, or remove it")
+
+
+def _save(network: keras.Model, folder: Path) -> None:
+    unfinished = folder / "unfinished.keras"
+    network.save(unfinished)
+    os.replace(unfinished, checkpoint_of(folder))
