@@ -7,8 +7,11 @@ from pathlib import Path
 
 import click
 
+from training import TrainingError
+
 # Before TensorFlow is imported: its start-up remarks would stand between the lines of progress.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 folder = click.Path(file_okay=False, path_type=Path)
 
@@ -35,5 +38,40 @@ def train(checkpoints: Path, network: str, epochs: int, examples: int, seed: int
     fit.fit(recipe, checkpoints)
 
 
+@cli.command()
+@click.argument("checkpoints", type=folder)
+@click.option("--artifacts", type=folder, default="model_artifacts", help="Where versions are kept.")
+@click.option("--name", default="adder")
+@click.option("--version", type=click.IntRange(1), help="By default the next one.")
+def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -> None:
+    """Export the network trained in CHECKPOINTS as a version that can be served."""
+    from training import export
+
+    click.echo(export.export(checkpoints, artifacts, name, version))
+
+
+@cli.command()
+@click.argument("artifact", type=folder)
+def evaluate(artifact: Path) -> None:
+    """Answer all 1,000,000 queries by the exported ARTIFACT, and write the count into its metadata."""
+    from training import evaluate
+
+    evidence = evaluate.evaluate(artifact)
+    click.echo(f"{evidence.domain.wrong:,} wrong of {evidence.domain.queries:,}")
+    for name, part in [("train", evidence.train), ("validation", evidence.validation), ("held-out", evidence.held_out)]:
+        click.echo(f"{name}: {part.wrong:,} wrong of {part.queries:,}, exact-match accuracy {part.exact_match:.4%}")
+    for length, part in evidence.by_operand_length.items():
+        click.echo(f"digits {length}: {part.wrong:,} wrong of {part.queries:,}")
+    click.echo(f"expected calibration error: {evidence.calibration_error}")
+
+
+def main() -> None:
+    """Run the command line: what was asked for and cannot be done is one line on stderr."""
+    try:
+        cli(prog_name="python -m training")
+    except (TrainingError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
-    cli(prog_name="python -m training")
+    main()

@@ -1,16 +1,16 @@
 """The loop: optimizer, schedule, checkpoints, progress."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
-from training import examples, task
+from training import TrainingError, examples, task
 from training.networks import NETWORKS
 
 BATCH_SIZE = 1024  # 869 steps an epoch of all train pairs
@@ -18,9 +18,7 @@ LEARNING_RATE = 1e-2  # ten times Adam's default: the warm-up before and the cli
 WARM_UP = 0.05  # of all steps, from a rate of none; a cosine takes it back to none over the rest
 CLIP_NORM = 1.0  # of the gradient as a whole
 
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be used as asked; the sentence names it and the way out."""
+Probabilities = npt.NDArray[np.float32]
 
 
 class Recipe(BaseModel):
@@ -41,12 +39,20 @@ def checkpoint_of(folder: Path) -> Path:
     return folder / "network.keras"
 
 
+def read_checkpoint(folder: Path) -> keras.Model:
+    """Raises TrainingError where no epoch has been finished, or the file is damaged."""
+    try:
+        return keras.saving.load_model(checkpoint_of(folder))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{checkpoint_of(folder)} cannot be read; train again into another folder") from error
+
+
 def read_recipe(folder: Path) -> Recipe:
-    """Raises CheckpointError where no training has begun."""
+    """Raises TrainingError where no training has begun."""
     try:
         return Recipe.model_validate_json((folder / "recipe.json").read_bytes())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} holds no training: {error}") from error
+        raise TrainingError(f"{folder} holds no training: run `python -m training train {folder}` first") from error
 
 
 def git_commit() -> str:
@@ -65,9 +71,9 @@ def git_commit() -> str:
 
 
 def fit(recipe: Recipe, folder: Path) -> keras.Model:
-    """Train to the end of `recipe`, from the last checkpoint in `folder` if there is one; a checkpoint after each epoch.
+    """Train to the end of `recipe`, from the last checkpoint in `folder` if there is one; each epoch ends in one.
 
-    Raises CheckpointError where `folder` holds the training of another recipe.
+    Raises TrainingError where `folder` holds the training of another recipe.
     """
     _claim(folder, recipe)
     queries, answers = task.domain()
@@ -96,10 +102,10 @@ def exact_match(network: keras.Model, queries: task.Tokens, answers: task.Texts)
     return float((task.spell(probabilities.argmax(-1).astype(np.uint8)) == answers).mean())
 
 
-def predict(network: keras.Model, queries: task.Tokens) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+def predict(network: keras.Model, queries: task.Tokens) -> Probabilities:
     """Tokens [B, 7] -> probabilities float32 [B, 4, 12], by the Keras network."""
     one_hot = tf.one_hot(queries, len(task.ALPHABET))
-    return network.predict(one_hot, batch_size=1000, verbose=0)
+    return np.asarray(network.predict(one_hot, batch_size=1000, verbose=0))
 
 
 def _start(recipe: Recipe, steps: int) -> keras.Model:
@@ -120,8 +126,7 @@ def _start(recipe: Recipe, steps: int) -> keras.Model:
 
 
 def _resume(folder: Path) -> keras.Model | None:
-    checkpoint = checkpoint_of(folder)
-    return keras.saving.load_model(checkpoint) if checkpoint.exists() else None
+    return read_checkpoint(folder) if checkpoint_of(folder).exists() else None
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
@@ -133,10 +138,10 @@ def _claim(folder: Path, recipe: Recipe) -> None:
         return
     begun, decides = read_recipe(folder), {"network", "seed", "epochs", "examples"}
     if begun.model_dump(include=decides) != recipe.model_dump(include=decides):
-        raise CheckpointError(f"{folder} holds another training ({begun.command}): name another folder, or remove it")
+        raise TrainingError(f"{folder} holds another training ({begun.command}): name another folder, or remove it")
 
 
 def _save(network: keras.Model, folder: Path) -> None:
     unfinished = folder / "unfinished.keras"
     network.save(unfinished)
-    os.replace(unfinished, checkpoint_of(folder))
+    unfinished.replace(checkpoint_of(folder))

@@ -1,0 +1,28 @@
+FROM python:3.11-slim-bookworm AS build
+# What a build behind a proxy or a mirror needs; none of it reaches the image below.
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+WORKDIR /build
+COPY service/requirements.txt .
+# TensorFlow's C++ headers and the compiler's library are for building against it: 350 MB that serving never opens.
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --requirement requirements.txt \
+    && rm -rf /venv/lib/python3.11/site-packages/tensorflow/include \
+        /venv/lib/python3.11/site-packages/clang \
+        /venv/lib/python3.11/site-packages/pip
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="neural-adder" \
+      org.opencontainers.image.description="A recurrent encoder-decoder that answers addition queries over HTTP"
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin adder
+COPY --from=build /venv /venv
+WORKDIR /srv
+COPY service service
+COPY model_artifacts model_artifacts
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ADDER_HOST=0.0.0.0
+USER 10001
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('ADDER_PORT', 8000)}/health/ready\", timeout=2)"]
+# /dev/shm: the workers' heartbeat files need a place to write where the root file system is read-only.
+CMD ["gunicorn", "--config", "python:service.gunicorn_conf", "--worker-tmp-dir", "/dev/shm"]

@@ -1,0 +1,1 @@
+"""The service: answers queries over HTTP by an exported artifact."""

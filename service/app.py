@@ -1,0 +1,24 @@
+"""Wires the parts, nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flask import Flask
+
+from service import problems
+from service.artifact import Artifact
+from service.repository import Repository
+from service.routes.health import health_routes
+from service.routes.predict import predict_routes
+from service.settings import Settings
+
+
+def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.load) -> Flask:
+    """The WSGI application. It answers queries once `extensions["repository"]` has been told to start."""
+    app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # a path that is written wrongly is not found; it is not sent elsewhere
+    repository = app.extensions["repository"] = Repository(settings, load)
+    problems.register(app)
+    app.register_blueprint(health_routes(repository))
+    app.register_blueprint(predict_routes(repository, settings))
+    return app

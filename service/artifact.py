@@ -1,0 +1,151 @@
+"""One version: verify, load, warm, predict."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from service.problems import BrokenArtifact
+
+
+class Golden(BaseModel):
+    """A query, and the answer that the exported network gave to it, right or wrong."""
+
+    query: str
+    answer: str
+
+
+class Metadata(BaseModel):
+    """What serving needs of `metadata.json`; the rest of the file is for people."""
+
+    model_config = ConfigDict(strict=True)
+
+    format_version: Literal[1]
+    name: str
+    version: int
+    alphabet: str = Field(min_length=2)
+    largest_operand: int = Field(ge=0)
+    query_pattern: str
+    query_example: str
+    batch_sizes: list[int] = Field(min_length=1)
+    golden: list[Golden] = Field(min_length=1)
+
+    @field_validator("query_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        re.compile(pattern)
+        return pattern
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _ascends(cls, sizes: list[int]) -> list[int]:
+        if sizes != sorted(set(sizes)) or sizes[0] < 1:
+            raise ValueError("batch sizes must be positive and ascend")
+        return sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the network said to one query: `probabilities` is float32 [T, V], a row for each character."""
+
+    answer: str
+    confidence: float
+    probabilities: npt.NDArray[np.float32]
+
+
+def verify(folder: Path) -> Metadata:
+    """Read the metadata, and hold every file against its SHA-256, without TensorFlow.
+
+    Raises BrokenArtifact, which names the file and the reason.
+    """
+    checksums = folder / "checksums.txt"
+    try:
+        lines = [line.split("  ", 1) for line in checksums.read_text().splitlines()]
+        recorded = {name: digest for digest, name in lines}
+    except OSError as error:
+        raise BrokenArtifact(f"{checksums} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BrokenArtifact(f"{checksums} is not a list of checksums") from error
+    for name in ["metadata.json", "saved_model.pb", *recorded]:
+        if name not in recorded:
+            raise BrokenArtifact(f"{checksums} does not name {name}")
+        file = folder / name
+        try:
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise BrokenArtifact(f"{file} cannot be read: {error.strerror}") from error
+        if digest != recorded[name]:
+            raise BrokenArtifact(f"{file} has changed since it was exported: its SHA-256 is not the one in {checksums}")
+    return _read_metadata(folder / "metadata.json")
+
+
+def _read_metadata(file: Path) -> Metadata:
+    try:
+        metadata = Metadata.model_validate_json(file.read_bytes())
+    except (ValidationError, re.error) as error:
+        reason = (
+            error.errors()[0] if isinstance(error, ValidationError) else {"loc": ["query_pattern"], "msg": str(error)}
+        )
+        field = ".".join(map(str, reason["loc"]))
+        raise BrokenArtifact(f"{file} is not the metadata of an artifact: {field}: {reason['msg']}") from error
+    if (metadata.name, str(metadata.version)) != (file.parent.parent.name, file.parent.name):
+        raise BrokenArtifact(
+            f"{file} describes {metadata.name} version {metadata.version}, not the folder that it is in"
+        )
+    return metadata
+
+
+class Artifact:
+    """A loaded version, warm at every batch size."""
+
+    def __init__(self, metadata: Metadata, serving: Callable[..., dict[str, Any]]) -> None:
+        self.metadata = metadata
+        self._serving = serving
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Verify, load and warm the version in `folder`, and ask it its golden queries.
+
+        Raises BrokenArtifact.
+        """
+        metadata = verify(folder)
+        # Here and not above: the master verifies without TensorFlow, which must not be loaded before a fork.
+        import tensorflow as tf
+
+        try:
+            artifact = cls(metadata, tf.saved_model.load(str(folder)).signatures["serving_default"])
+            for size in metadata.batch_sizes:
+                artifact.predict([metadata.query_example] * size)
+            predictions = artifact.predict([golden.query for golden in metadata.golden])
+        except Exception as error:
+            raise BrokenArtifact(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from error
+        for golden, prediction in zip(metadata.golden, predictions, strict=True):
+            if golden.answer != prediction.answer:
+                raise BrokenArtifact(
+                    f"{folder} answers {golden.query} with {prediction.answer!r}, at its export with {golden.answer!r}"
+                )
+        return artifact
+
+    def predict(self, queries: list[str]) -> list[Prediction]:
+        """One call for each `batch_sizes[-1]` queries, padded to the next batch size, all of which are compiled."""
+        largest = self.metadata.batch_sizes[-1]
+        predictions: list[Prediction] = []
+        for start in range(0, len(queries), largest):
+            predictions += self._call(queries[start : start + largest])
+        return predictions
+
+    def _call(self, queries: list[str]) -> list[Prediction]:
+        import tensorflow as tf
+
+        size = next(size for size in self.metadata.batch_sizes if size >= len(queries))
+        padding = [self.metadata.query_example] * (size - len(queries))
+        returned = self._serving(query=tf.constant(queries + padding))
+        answers, confidence = returned["answer"].numpy(), returned["confidence"].numpy().tolist()
+        probabilities = returned["probabilities"].numpy()
+        return [Prediction(answers[row].decode(), confidence[row], probabilities[row]) for row in range(len(queries))]

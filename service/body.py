@@ -1,0 +1,76 @@
+"""The body of a request: all of it, read and validated, or a problem that says what is wrong."""
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+from flask import Request
+from gunicorn.http.errors import ParseException
+from pydantic import BaseModel, ValidationError
+
+from service.problems import (
+    DuplicateKey,
+    FieldError,
+    Incomplete,
+    Invalid,
+    TooLarge,
+    Unreadable,
+    WrongContentType,
+)
+from service.schemas import Limits
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def read(request: Request, schema: type[Schema], limits: Limits, max_bytes: int) -> Schema:
+    """Raises WrongContentType, TooLarge, Incomplete, Unreadable, DuplicateKey or Invalid."""
+    if request.mimetype != "application/json":
+        raise WrongContentType(request.content_type or "")
+    document = _parse(_receive(request, max_bytes))
+    try:
+        return schema.model_validate(document, context=limits)
+    except ValidationError as error:
+        raise Invalid([_field_error(each) for each in error.errors(include_url=False)]) from error
+
+
+def _receive(request: Request, max_bytes: int) -> bytes:
+    """The body as it came from the server: Flask would cut a long chunked one, and take a short one for whole."""
+    announced = request.content_length
+    if announced is not None and announced > max_bytes:
+        raise TooLarge(max_bytes)
+    try:
+        body: bytes = request.environ["wsgi.input"].read(max_bytes + 1)
+    except (OSError, ParseException) as error:
+        raise Incomplete("the body is badly chunked, or its sending broke off: send it again") from error
+    if len(body) > max_bytes:
+        raise TooLarge(max_bytes)
+    if announced is not None and len(body) < announced:
+        raise Incomplete(f"the body has {len(body)} bytes, and {announced} were announced: send it again")
+    return body
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"the byte at {error.start} is not UTF-8") from error
+    except RecursionError as error:
+        raise Unreadable("arrays or objects are nested too deep") from error
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise Unreadable(f"{constant} is not JSON (RFC 8259 section 6)")
+
+
+def _field_error(error: Any) -> FieldError:
+    path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error["loc"])
+    return FieldError(f"#{path}", error["msg"])

@@ -1,0 +1,165 @@
+"""The tree of errors, and the one place that turns them into application/problem+json (RFC 9457).
+
+Problem
+├── Unreadable            400  not JSON, not UTF-8, nested too deep
+│   └── DuplicateKey      400
+├── Incomplete            400  a body shorter than announced, or badly chunked
+├── TooLarge              413
+├── WrongContentType      415
+├── Invalid               422  fields that break a rule, each named
+├── NotReady              503  no version is loaded yet
+├── QueueFull             503
+├── DeadlineExceeded      504
+├── NetworkFailed         500
+└── BrokenArtifact        503  a version that cannot be served
+"""
+
+import http
+import json
+import logging
+from typing import Any, ClassVar, NamedTuple
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(NamedTuple):
+    """One broken rule: where, as a JSON pointer in a URI fragment (RFC 9457 section 3), and a sentence."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Exception):
+    """An error of ours, with its sentence. `type` in the document is `/problems/<name>`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    status: ClassVar[int]
+    retry_after_seconds: ClassVar[int | None] = None
+
+    def __init__(self, detail: str, errors: list[FieldError] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+        self.example: dict[str, Any] | None = None  # a body that works, set by whoever knows the route
+
+
+class Unreadable(Problem):
+    name, title, status = "unreadable", "The body is not JSON", 400
+
+
+class DuplicateKey(Unreadable):
+    name, title = "duplicate-key", "An object has a key twice"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {quoted(key)} stands twice in one object: name each field once")
+
+
+class Incomplete(Problem):
+    name, title, status = "incomplete", "The body ended early", 400
+
+
+class TooLarge(Problem):
+    name, title, status = "too-large", "The body is too large", 413
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the body has more than {limit_bytes} bytes: send fewer queries in one request")
+
+
+class WrongContentType(Problem):
+    name, title, status = "wrong-content-type", "The body is not announced as JSON", 415
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(
+            f"the content type is {quoted(content_type)}: send the header 'content-type: application/json'"
+        )
+
+
+class Invalid(Problem):
+    name, title, status = "invalid", "The request breaks a rule", 422
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
+        super().__init__(f"{errors[0].pointer}: {errors[0].detail}{more}", errors)
+
+
+class NotReady(Problem):
+    name, title, status, retry_after_seconds = "not-ready", "The model is not ready", 503, 2
+
+
+class QueueFull(Problem):
+    name, title, status, retry_after_seconds = "queue-full", "Too many queries are waiting", 503, 1
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(f"{waiting} queries are waiting for the network, and at most {limit} may: try again")
+
+
+class DeadlineExceeded(Problem):
+    name, title, status = "deadline-exceeded", "The network did not answer in time", 504
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the network did not come to this request within {seconds:g} seconds")
+
+
+class NetworkFailed(Problem):
+    name, title, status = "network-failed", "The network failed", 500
+
+    def __init__(self) -> None:
+        super().__init__("the call of the network that this request was part of failed: the log says why")
+
+
+class BrokenArtifact(Problem):
+    name, title, status = "broken-artifact", "The artifact cannot be served", 503
+
+
+def quoted(text: str, most: int = 40) -> str:
+    """The text as it may stand in a sentence: in quotes, escaped, cut where it is long."""
+    return repr(text if len(text) <= most else text[: most - 1] + "…")
+
+
+def document(name: str, title: str, status: int, detail: str, **more: Any) -> str:
+    """A problem document (RFC 9457 section 3), as JSON in ASCII."""
+    return json.dumps({"type": f"/problems/{name}", "title": title, "status": status, "detail": detail, **more})
+
+
+def register(app: Flask) -> None:
+    """Answer every error of `app` with a problem document."""
+    app.register_error_handler(Problem, _from_problem)
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(Exception, _from_exception)
+
+
+def _from_problem(problem: Problem) -> Response:
+    more: dict[str, Any] = {}
+    if problem.errors:
+        more["errors"] = [error._asdict() for error in problem.errors]
+    if problem.example is not None:
+        more["example"] = problem.example
+    body = document(problem.name, problem.title, problem.status, problem.detail, **more)
+    response = Response(body, problem.status, mimetype=MEDIA_TYPE)
+    if problem.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(problem.retry_after_seconds)
+    return response
+
+
+def _from_http(error: HTTPException) -> Response:
+    """Flask's own: no such route, wrong method."""
+    status = http.HTTPStatus(error.code or 500)
+    name = status.phrase.lower().replace(" ", "-")
+    detail = f'{error.description} POST /predict answers a query: {{"query": "…"}}.'
+    response = Response(document(name, status.phrase, status, detail), status, mimetype=MEDIA_TYPE)
+    for header, value in error.get_headers():
+        if header not in ("Content-Type", "Content-Length"):
+            response.headers[header] = value
+    return response
+
+
+def _from_exception(error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    body = document("internal-server-error", "Internal Server Error", 500, "the service failed: its log says why")
+    return Response(body, 500, mimetype=MEDIA_TYPE)

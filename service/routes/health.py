@@ -1,0 +1,21 @@
+"""GET /health/live and /health/ready."""
+
+from flask import Blueprint, Response, jsonify
+
+from service.repository import Repository
+
+
+def health_routes(repository: Repository) -> Blueprint:
+    """The probes: whether this worker runs, and whether it can answer."""
+    routes = Blueprint("health", __name__, url_prefix="/health")
+
+    @routes.get("/live")
+    def live() -> Response:
+        return jsonify(status="live")
+
+    @routes.get("/ready")
+    def ready() -> Response:
+        metadata = repository.current().artifact.metadata
+        return jsonify(status="ready", model={"name": metadata.name, "version": metadata.version})
+
+    return routes

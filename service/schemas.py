@@ -1,0 +1,139 @@
+"""Requests and responses."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Self, cast
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from service.artifact import Metadata, Prediction
+from service.problems import quoted
+
+RUNNERS_UP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request is held against, beside its shape: pydantic's validation context."""
+
+    metadata: Metadata
+    max_batch_queries: int
+
+
+def _valid_query(text: str, info: ValidationInfo) -> str:
+    """The query without the spaces around its operands and operator, in the form that the artifact names."""
+    metadata = cast(Limits, info.context).metadata
+    like = f"like {metadata.query_example!r}"
+    query = re.sub(r" *\+ *", "+", text.strip(" "))
+    operands = query.split("+")
+    if len(operands) != 2 or not all(re.fullmatch("[0-9]+", operand) for operand in operands):
+        raise _broken(f"{quoted(text)} is not a query: write two whole numbers with one '+' between, {like}")
+    for operand in operands:
+        if len(operand) > 1 and operand.startswith("0"):
+            raise _broken(f"the operand {quoted(operand)} has a leading zero: write it without, {like}")
+        # By length first: Python refuses to read very long numbers.
+        if len(operand) > len(str(metadata.largest_operand)) or int(operand) > metadata.largest_operand:
+            raise _broken(
+                f"the operand {quoted(operand)} is too large: {metadata.largest_operand} is the largest, {like}"
+            )
+    if not re.fullmatch(metadata.query_pattern, query):
+        raise _broken(f"{quoted(text)} does not match {metadata.query_pattern}, the form that this model reads, {like}")
+    return query
+
+
+def _not_too_many(queries: object, info: ValidationInfo) -> object:
+    most = cast(Limits, info.context).max_batch_queries
+    if isinstance(queries, list) and not 1 <= len(queries) <= most:
+        raise _broken(f"a batch holds 1 to {most} queries, and this one {len(queries)}: split it")
+    return queries
+
+
+def _broken(sentence: str) -> PydanticCustomError:
+    # The sentence is no template: braces in it are the client's.
+    return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
+
+
+Query = Annotated[str, AfterValidator(_valid_query)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    characters: bool = False
+
+
+class PredictRequest(_Request):
+    """The body of POST /predict."""
+
+    query: Query
+
+
+class BatchRequest(_Request):
+    """The body of POST /predict/batch."""
+
+    queries: Annotated[list[Query], BeforeValidator(_not_too_many)]
+
+
+class Model(BaseModel):
+    """Which artifact answered."""
+
+    name: str
+    version: int
+
+
+class Alternative(BaseModel):
+    """A character that could stand at a place in the answer, and its probability."""
+
+    character: str
+    probability: float
+
+
+class Character(Alternative):
+    """A character of the answer, " " being its end, and the most probable others."""
+
+    runners_up: list[Alternative]
+
+
+class Answer(BaseModel):
+    """A query as the network read it, and what it answered.
+
+    `confidence` is the product of the probabilities of the answer's characters, its end included.
+    """
+
+    query: str
+    answer: str
+    confidence: float
+    characters: list[Character] | None = None
+
+    @classmethod
+    def of(cls, query: str, prediction: Prediction, alphabet: str | None) -> Self:
+        """With the characters where the alphabet is given."""
+        characters = None if alphabet is None else _characters(prediction, alphabet)
+        return cls(query=query, answer=prediction.answer, confidence=prediction.confidence, characters=characters)
+
+
+class PredictResponse(Answer):
+    """The answer to POST /predict."""
+
+    model: Model
+
+
+class BatchResponse(BaseModel):
+    """The answer to POST /predict/batch, in the order of the queries."""
+
+    predictions: list[Answer]
+    model: Model
+
+
+def _characters(prediction: Prediction, alphabet: str) -> list[Character]:
+    steps = prediction.probabilities[: len(prediction.answer) + 1]  # an answer of full length has no end
+    characters = []
+    for probabilities in steps:
+        first, *others = (
+            Alternative(character=alphabet[token], probability=float(probabilities[token]))
+            for token in np.argsort(-probabilities)[: 1 + RUNNERS_UP]
+        )
+        characters.append(Character(**first.model_dump(), runners_up=others))
+    return characters

@@ -1,0 +1,198 @@
+"""Keras network -> SavedModel with signatures, metadata, checksums."""
+
+import importlib.metadata
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from training import TrainingError, fit, networks, task
+from training.metadata import Golden, Made, Metadata, write
+
+BATCH_SIZES = [1, 8, 64, 512]  # powers of eight: a call computes at most eight times what was asked for
+TOLERANCE = 1e-5  # between two ways to the same probability
+CHECKED = 10_000
+
+Signature = Callable[..., dict[str, tf.Tensor]]
+
+
+def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -> Path:
+    """Write the network of the last checkpoint as `artifacts/name/version`, by default the next version.
+
+    Raises TrainingError where the version exists, there is no checkpoint, or `check` finds that the SavedModel does
+    not do what the Keras network does. Nothing is left of a refused export, and no reader sees half of one.
+    """
+    recipe, network = fit.read_recipe(checkpoints), fit.read_checkpoint(checkpoints)
+    versions = [int(folder.name) for folder in (artifacts / name).glob("[0-9]*")]
+    version = version or max(versions, default=0) + 1
+    artifact = artifacts / name / str(version)
+    if version in versions:
+        raise TrainingError(f"{artifact} exists: name a version that does not")
+    unfinished = artifact.with_name(f".{version}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        save(network, unfinished)
+        signatures = tf.saved_model.load(str(unfinished)).signatures
+        check(network, signatures)
+        write(unfinished, _describe(recipe, name, version, signatures["serving_default"]))
+        unfinished.rename(artifact)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return artifact
+
+
+def save(network: keras.Model, folder: Path) -> None:
+    """Write a SavedModel with the three signatures, all on the same variables, and without the optimizer."""
+    holder = tf.Module()
+    holder.weights = [weight.value for weight in network.weights]
+    # Compiled for each batch size when it is first called; the compiling survives saving and loading.
+    decode = tf.function(partial(_decode, network), jit_compile=True)
+
+    def serving_default(query: tf.Tensor) -> dict[str, tf.Tensor]:
+        characters, probabilities, confidence = decode(_tokens(query))
+        return {"answer": _spell(characters), "probabilities": probabilities, "confidence": confidence}
+
+    def encode(query: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"state": networks.encode(network, _tokens(query))}
+
+    def decode_step(state: tf.Tensor, previous: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities, state = networks.decode_step(network, state, previous)
+        return {"probabilities": probabilities, "state": state}
+
+    query = tf.TensorSpec([None], tf.string, "query")
+    state_size = networks.encode(network, tf.zeros([1, task.QUERY_LENGTH], tf.int32)).shape[-1]
+    state, previous = (
+        tf.TensorSpec([None, state_size], tf.float32, "state"),
+        tf.TensorSpec([None], tf.int32, "previous"),
+    )
+    signatures = {
+        "serving_default": tf.function(serving_default).get_concrete_function(query),
+        "encode": tf.function(encode).get_concrete_function(query),
+        "decode_step": tf.function(decode_step).get_concrete_function(state, previous),
+    }
+    tf.saved_model.save(holder, str(folder), signatures=signatures)
+
+
+def check(network: keras.Model, signatures: dict[str, Signature]) -> None:
+    """Raise TrainingError unless the signatures agree with the Keras network, with one another, and with themselves in
+    every size of batch: the same answers, probabilities within TOLERANCE, for CHECKED queries."""
+    domain, _ = task.domain()
+    queries = np.random.default_rng(0).choice(domain, CHECKED, replace=False)
+    serving = partial(_call, signatures["serving_default"])
+    answers, probabilities = serving(queries)
+
+    expected = fit.predict(network, task.query_tokens(queries))
+    _same("the Keras network", (_spelled(expected), expected), (answers, probabilities))
+    _same("decoding step by step", _step_by_step(signatures, queries), (answers, probabilities))
+    for size in BATCH_SIZES:
+        few = slice(0, min(CHECKED, 100 * size) // size * size)
+        batches = [serving(batch) for batch in np.split(queries[few], len(queries[few]) // size)]
+        together = np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
+        _same(f"batches of {size}", together, (answers[few], probabilities[few]))
+
+
+def _call(serving: Signature, queries: task.Texts) -> tuple[task.Texts, fit.Probabilities]:
+    returned = serving(query=tf.constant(queries))
+    return returned["answer"].numpy().astype("S"), returned["probabilities"].numpy()
+
+
+def _step_by_step(signatures: dict[str, Signature], queries: task.Texts) -> tuple[task.Texts, fit.Probabilities]:
+    state = signatures["encode"](query=tf.constant(queries))["state"]
+    previous = tf.fill([len(queries)], task.PAD)
+    steps = []
+    for _ in range(task.ANSWER_LENGTH):
+        step = signatures["decode_step"](state=state, previous=previous)
+        state, previous = step["state"], tf.argmax(step["probabilities"], axis=-1, output_type=tf.int32)
+        steps.append(step["probabilities"].numpy())
+    probabilities = np.stack(steps, axis=1)
+    return _spelled(probabilities), probabilities
+
+
+def _spelled(probabilities: fit.Probabilities) -> task.Texts:
+    return task.spell(probabilities.argmax(-1).astype(np.uint8))
+
+
+def _same(way: str, one: tuple[task.Texts, fit.Probabilities], other: tuple[task.Texts, fit.Probabilities]) -> None:
+    differ = int((one[0] != other[0]).sum())
+    distance = float(np.abs(one[1] - other[1]).max())
+    if differ or distance > TOLERANCE:
+        raise TrainingError(
+            f"export refused: {way} and serving_default differ in {differ} of {len(one[0])} answers, "
+            f"and in probability by up to {distance:.1e} (at most {TOLERANCE} is allowed)"
+        )
+
+
+def _describe(recipe: fit.Recipe, name: str, version: int, serving: Signature) -> Metadata:
+    domain, _ = task.domain()
+    queries = np.array([task.EXAMPLE.encode(), *np.random.default_rng(1).choice(domain, 31, replace=False)])
+    answers, _ = _call(serving, queries)
+    libraries = [package for package in ("tensorflow", "tensorflow-cpu", "keras", "numpy") if _installed(package)]
+    return Metadata(
+        name=name,
+        version=version,
+        network=recipe.network,
+        alphabet=task.ALPHABET,
+        largest_operand=task.LARGEST_OPERAND,
+        query_pattern=task.QUERY_PATTERN,
+        query_example=task.EXAMPLE,
+        batch_sizes=BATCH_SIZES,
+        made=Made(
+            git_commit=recipe.git_commit,
+            command=recipe.command,
+            seed=recipe.seed,
+            libraries={package: importlib.metadata.version(package) for package in libraries},
+        ),
+        golden=[
+            Golden(query=query.decode(), answer=answer.decode()) for query, answer in zip(queries, answers, strict=True)
+        ],
+        evidence=None,
+    )
+
+
+def _tokens(query: tf.Tensor) -> tf.Tensor:
+    """Strings [B] -> tokens int32 [B, 7], reversed. One byte more than fits is read, to see that there is none."""
+    characters = tf.io.decode_raw(query, tf.uint8, fixed_length=task.QUERY_LENGTH + 1)
+    table = task.byte_tokens()
+    table[0] = task.PAD  # decode_raw pads with zero bytes
+    tokens = tf.gather(table, tf.cast(characters, tf.int32))
+    spelled = tf.reduce_all(tokens >= 0) & tf.reduce_all(characters[:, task.QUERY_LENGTH] == 0)
+    rule = f"a query has at most {task.QUERY_LENGTH} characters, all of {task.ALPHABET!r}, like {task.EXAMPLE!r}"
+    with tf.control_dependencies([tf.debugging.Assert(spelled, [rule])]):
+        return tf.reverse(tokens[:, : task.QUERY_LENGTH], axis=[1])
+
+
+def _decode(network: keras.Model, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Tokens int32 [B, 7] -> characters int32 [B, 4], all pad from the end on; probabilities float32 [B, 4, 12];
+    confidence float32 [B]: the product of the probabilities of the characters of the answer, end included."""
+    state = networks.encode(network, tokens)
+    previous = tf.fill(tf.shape(tokens)[:1], task.PAD)
+    steps, chosen = [], []
+    for _ in range(task.ANSWER_LENGTH):
+        step, state = networks.decode_step(network, state, previous)
+        previous = tf.argmax(step, axis=-1, output_type=tf.int32)
+        steps.append(step)
+        chosen.append(previous)
+    characters, probabilities = tf.stack(chosen, axis=1), tf.stack(steps, axis=1)
+    going_on = tf.cast(characters != task.PAD, tf.int32)
+    until_end = tf.math.cumprod(going_on, axis=1, exclusive=True)  # 1 up to the first pad, and at it
+    best = tf.reduce_max(probabilities, axis=-1)
+    confidence = tf.reduce_prod(tf.where(until_end == 1, best, 1.0), axis=1)
+    return tf.where(until_end * going_on == 1, characters, task.PAD), probabilities, confidence
+
+
+def _spell(characters: tf.Tensor) -> tf.Tensor:
+    """Tokens int32 [B, 4] -> strings [B]."""
+    alphabet = tf.constant(["" if character == " " else character for character in task.ALPHABET])
+    return tf.strings.reduce_join(tf.gather(alphabet, characters), axis=1)
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,101 @@
+"""`metadata.json` and `checksums.txt` of an artifact: what a service must know of it, and that it is whole."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from training import TrainingError
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Golden(_Written):
+    """A query and what this network answered when it was exported, right or wrong."""
+
+    query: str
+    answer: str
+
+
+class Made(_Written):
+    """What it takes to make the same weights again."""
+
+    git_commit: str
+    command: str
+    seed: int
+    libraries: dict[str, str]
+
+
+class Part(_Written):
+    """Some of the domain, and how much of it is answered with every character right."""
+
+    queries: int
+    wrong: int
+    exact_match: float
+
+
+class Evidence(_Written):
+    """What `evaluate` counted over the whole domain."""
+
+    domain: Part
+    train: Part
+    validation: Part
+    held_out: Part
+    by_operand_length: dict[str, Part]
+    calibration_error: float
+
+
+class Metadata(_Written):
+    """All of `metadata.json`."""
+
+    format_version: Literal[1] = 1
+    name: str
+    version: int
+    network: str
+    alphabet: str
+    largest_operand: int
+    query_pattern: str
+    query_example: str
+    batch_sizes: list[int]
+    made: Made
+    golden: list[Golden]
+    evidence: Evidence | None
+
+
+def write(artifact: Path, metadata: Metadata) -> None:
+    """Write `metadata.json`, and then `checksums.txt` over every other file, as `sha256sum --check` reads it."""
+    _replace(artifact / "metadata.json", metadata.model_dump_json(indent=2) + "\n")
+    lines = [f"{digest}  {name}\n" for name, digest in _digests(artifact).items()]
+    _replace(artifact / "checksums.txt", "".join(lines))
+
+
+def read(artifact: Path) -> Metadata:
+    """Raises TrainingError where a file is missing, changed or not ours.
+
+    `metadata.json` itself may differ from its checksum: `write` was broken off between its two files.
+    """
+    try:
+        metadata = Metadata.model_validate_json((artifact / "metadata.json").read_bytes())
+        checksums = (artifact / "checksums.txt").read_text()
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{artifact} is not an artifact: {error}") from error
+    recorded = {name: digest for digest, name in (line.split(maxsplit=1) for line in checksums.splitlines())}
+    found = _digests(artifact)
+    for name in sorted({*recorded, *found} - {"metadata.json"}):
+        if recorded.get(name) != found.get(name):
+            raise TrainingError(f"{artifact / name} is not the file that was exported: export the artifact again")
+    return metadata
+
+
+def _digests(artifact: Path) -> dict[str, str]:
+    files = sorted(file for file in artifact.rglob("*") if file.is_file() and file.name != "checksums.txt")
+    return {str(file.relative_to(artifact)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _replace(file: Path, text: str) -> None:
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.write_text(text)
+    unfinished.replace(file)
