@@ -19,7 +19,7 @@ import json
 import logging
 from typing import Any, ClassVar, NamedTuple
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)

@@ -46,7 +46,7 @@ def _valid_query(text: str, info: ValidationInfo) -> str:
 def _not_too_many(queries: object, info: ValidationInfo) -> object:
     most = cast(Limits, info.context).max_batch_queries
     if isinstance(queries, list) and not 1 <= len(queries) <= most:
-        raise _broken(f"a batch holds 1 to {most} queries, and this one {len(queries)}: split it")
+        raise _broken(f"a batch holds 1 to {most} queries, and this one {len(queries)}")
     return queries
 
 

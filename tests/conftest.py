@@ -1,0 +1,58 @@
+"""What all tests share: artifacts, made once."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# As the service and the command line do, before TensorFlow is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_training(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`python -m training` in a process of its own."""
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Path:
+    """The newest committed version of adder."""
+    return max((ROOT / "model_artifacts" / "adder").iterdir(), key=lambda folder: int(folder.name))
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a network trained for one short epoch: it answers, and mostly wrongly."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    trained = run_training("train", folder, "--epochs", 1, "--examples", 20_480)
+    assert trained.returncode == 0, trained.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def barely_trained(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That network, exported as adder/1. Not to be changed: `artifact` is a copy."""
+    artifacts = tmp_path_factory.mktemp("artifacts")
+    exported = run_training("export", checkpoints, "--artifacts", artifacts)
+    assert exported.returncode == 0, exported.stderr
+    return artifacts / "adder" / "1"
+
+
+@pytest.fixture
+def artifact(barely_trained: Path, tmp_path: Path) -> Path:
+    """A copy of the barely trained artifact, for a test to change."""
+    return shutil.copytree(barely_trained, tmp_path / "artifacts" / "adder" / "1")
+
+
+def missing(what: str) -> None:
+    """Skip, or in CI, where everything is to be there, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+from flask.testing import FlaskClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import StandIn, app_of
+
+
+def test_a_loading_worker_lives_and_is_not_ready(tmp_path: Path) -> None:
+    client = create_app(Settings(artifacts=tmp_path)).test_client()
+    assert client.get("/health/live").json == {"status": "live"}
+    response = client.get("/health/ready")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "2"
+    assert response.get_json(force=True)["type"] == "/problems/not-ready"
+
+
+def test_a_loading_worker_refuses_queries(tmp_path: Path) -> None:
+    client = create_app(Settings(artifacts=tmp_path)).test_client()
+    assert client.post("/predict", json={"query": "1+1"}).status_code == 503
+
+
+def test_a_loaded_worker_is_ready(tmp_path: Path) -> None:
+    response = app_of(StandIn(), tmp_path).test_client().get("/health/ready")
+    assert response.json == {"status": "ready", "model": {"name": "adder", "version": 1}}
+
+
+def test_a_probe_answers_head_too(client: FlaskClient) -> None:
+    assert client.head("/health/ready").status_code == 200

@@ -1,0 +1,172 @@
+import json
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.artifact import Prediction
+from tests.service.conftest import StandIn, app_of
+
+
+def test_a_query_is_answered_with_what_the_network_says(client: FlaskClient) -> None:
+    response = client.post("/predict", json={"query": "123+456"})
+    assert response.status_code == 200
+    assert response.json == {
+        "query": "123+456",
+        "answer": "1",
+        "confidence": 0.25,
+        "model": {"name": "adder", "version": 1},
+    }
+
+
+def test_spaces_around_operands_and_operator_are_removed(client: FlaskClient) -> None:
+    response = client.post("/predict", json={"query": "  12 +  3 "})
+    assert response.json is not None
+    assert response.json["query"] == "12+3"
+
+
+def test_characters_have_probabilities_and_runners_up(client: FlaskClient) -> None:
+    response = client.post("/predict", json={"query": "9+1", "characters": True})
+    assert response.json is not None
+    first, end = response.json["characters"]
+    assert (first["character"], first["probability"]) == ("9", 0.5)
+    assert len(first["runners_up"]) == 3
+    assert end["character"] == " "
+    assert response.json["confidence"] == first["probability"] * end["probability"]
+
+
+def test_a_batch_is_answered_in_order(client: FlaskClient) -> None:
+    response = client.post("/predict/batch", json={"queries": ["3+1", "1+1", "2+1"]})
+    assert response.json is not None
+    assert [each["answer"] for each in response.json["predictions"]] == ["3", "1", "2"]
+    assert [each["query"] for each in response.json["predictions"]] == ["3+1", "1+1", "2+1"]
+    assert response.json["model"] == {"name": "adder", "version": 1}
+
+
+def test_a_batch_may_have_characters(client: FlaskClient) -> None:
+    response = client.post("/predict/batch", json={"queries": ["3+1"], "characters": True})
+    assert response.json is not None
+    assert [each["character"] for each in response.json["predictions"][0]["characters"]] == ["3", " "]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("", "'' is not a query: write two whole numbers with one '+' between, like '123+456'"),
+        ("1", "'1' is not a query: write two whole numbers with one '+' between, like '123+456'"),
+        ("1+2+3", "'1+2+3' is not a query: write two whole numbers with one '+' between, like '123+456'"),
+        ("-1+2", "'-1+2' is not a query: write two whole numbers with one '+' between, like '123+456'"),
+        ("1 2+3", "'1 2+3' is not a query: write two whole numbers with one '+' between, like '123+456'"),
+        ("1+2\n", "'1+2\\n' is not a query: write two whole numbers with one '+' between, like '123+456'"),
+        ("１+2", "'１+2' is not a query: write two whole numbers with one '+' between, like '123+456'"),
+        ("{0}+2", "'{0}+2' is not a query: write two whole numbers with one '+' between, like '123+456'"),
+        ("1000+1", "the operand '1000' is too large: 999 is the largest, like '123+456'"),
+        ("1+007", "the operand '007' has a leading zero: write it without, like '123+456'"),
+        ("1+" + "9" * 5000, f"the operand '{'9' * 39}…' is too large: 999 is the largest, like '123+456'"),
+    ],
+)
+def test_a_query_of_the_wrong_form_is_refused(tmp_path: Path, query: str, detail: str) -> None:
+    response = app_of(StandIn(), tmp_path).test_client().post("/predict", json={"query": query})
+    assert response.status_code == 422
+    assert response.mimetype == "application/problem+json"
+    assert response.get_json(force=True) == {
+        "type": "/problems/invalid",
+        "title": "The request breaks a rule",
+        "status": 422,
+        "detail": f"#/query: {detail}",
+        "errors": [{"pointer": "#/query", "detail": detail}],
+        "example": {"query": "123+456"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        ({}, "#/query", "Field required"),
+        ({"query": 5}, "#/query", "Input should be a valid string"),
+        ({"query": None}, "#/query", "Input should be a valid string"),
+        ({"query": ["1+1"]}, "#/query", "Input should be a valid string"),
+        ({"query": "1+1", "more": 1}, "#/more", "Extra inputs are not permitted"),
+        ({"query": "1+1", "a/b~c": 1}, "#/a~1b~0c", "Extra inputs are not permitted"),
+        ({"query": "1+1", "characters": 1}, "#/characters", "Input should be a valid boolean"),
+        (["1+1"], "#", "Input should be a valid dictionary or instance of PredictRequest"),
+    ],
+)
+def test_a_body_of_the_wrong_shape_is_refused(client: FlaskClient, body: Any, pointer: str, detail: str) -> None:
+    response = client.post("/predict", json=body)
+    assert response.status_code == 422
+    assert response.get_json(force=True)["errors"] == [{"pointer": pointer, "detail": detail}]
+
+
+def test_each_bad_query_of_a_batch_is_named(client: FlaskClient) -> None:
+    response = client.post("/predict/batch", json={"queries": ["1+1", "x", "2+2", 7]})
+    assert response.status_code == 422
+    problem = response.get_json(force=True)
+    assert [error["pointer"] for error in problem["errors"]] == ["#/queries/1", "#/queries/3"]
+    assert problem["detail"].endswith("(and 1 more, see errors)")
+    assert problem["example"] == {"queries": ["123+456"]}
+
+
+@pytest.mark.parametrize("count", [0, 11])
+def test_a_batch_has_limits(client: FlaskClient, count: int) -> None:
+    response = client.post("/predict/batch", json={"queries": ["1+1"] * count})
+    assert response.status_code == 422
+    detail = response.get_json(force=True)["detail"]
+    assert detail == f"#/queries: a batch holds 1 to 10 queries, and this one {count}"
+
+
+def test_what_does_not_fit_into_the_queue_is_refused_at_once(tmp_path: Path) -> None:
+    answer = Event()
+
+    class Slow(StandIn):
+        def predict(self, queries: list[str]) -> list[Prediction]:
+            assert answer.wait(10)
+            return super().predict(queries)
+
+    app = app_of(Slow(), tmp_path, max_batch_queries=1, max_queued_queries=1)
+    with ThreadPoolExecutor() as threads:
+        posts = [threads.submit(lambda: app.test_client().post("/predict", json={"query": "1+1"})) for _ in range(3)]
+        [refused], others = wait(posts, return_when=FIRST_COMPLETED)
+        answer.set()
+    response = refused.result()
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+    assert response.get_json(force=True)["type"] == "/problems/queue-full"
+    assert [other.result().status_code for other in others] == [200, 200]
+
+
+def test_a_failure_of_the_network_is_a_problem(tmp_path: Path) -> None:
+    class Broken(StandIn):
+        def predict(self, queries: list[str]) -> list[Prediction]:
+            raise RuntimeError(queries)
+
+    response = app_of(Broken(), tmp_path).test_client().post("/predict", json={"query": "1+1"})
+    assert response.status_code == 500
+    assert response.get_json(force=True)["type"] == "/problems/network-failed"
+
+
+ALLOWED = (200, 400, 413, 422)
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["query", "queries", "characters"]), inner),
+    max_leaves=5,
+)
+
+
+@given(json_like, st.sampled_from(["/predict", "/predict/batch"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_json_gives_a_500(client: FlaskClient, body: object, route: str) -> None:
+    assert client.post(route, data=json.dumps(body), content_type="application/json").status_code in ALLOWED
+
+
+@given(st.binary(), st.sampled_from(["/predict", "/predict/batch"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_bytes_give_a_500(client: FlaskClient, body: bytes, route: str) -> None:
+    response = client.post(route, data=body, content_type="application/json")
+    assert response.status_code in (400, 422)
+    assert response.mimetype == "application/problem+json"

@@ -1,0 +1,117 @@
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.artifact import Artifact, Metadata, verify
+from service.problems import BrokenArtifact
+from training import metadata as training_metadata
+
+
+@pytest.fixture(scope="module")
+def loaded(barely_trained: Path) -> Artifact:
+    return Artifact.load(barely_trained)
+
+
+def edit_metadata(artifact: Path, **changes: Any) -> None:
+    """Change the metadata, and its checksum with it, as a badly made artifact would have it."""
+    file, checksums = artifact / "metadata.json", artifact / "checksums.txt"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    checksums.write_text(checksums.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
+
+
+def test_a_whole_artifact_is_verified(barely_trained: Path) -> None:
+    assert verify(barely_trained).query_example == "123+456"
+
+
+def test_both_packages_mean_the_same_metadata() -> None:
+    ours, theirs = (model.model_json_schema() for model in (Metadata, training_metadata.Metadata))
+    bounds = {"minimum", "minLength", "minItems"}
+    for field, schema in ours["properties"].items():
+        assert {key: value for key, value in schema.items() if key not in bounds} == {
+            key: value for key, value in theirs["properties"][field].items() if key != "default"
+        }
+    assert ours["$defs"]["Golden"]["properties"] == theirs["$defs"]["Golden"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("metadata.json", None, "cannot be read: No such file or directory"),
+        ("saved_model.pb", None, "cannot be read: No such file or directory"),
+        ("checksums.txt", None, "cannot be read: No such file or directory"),
+        ("checksums.txt", b"nothing", "is not a list of checksums"),
+        ("checksums.txt", b"\xff", "is not a list of checksums"),
+        ("checksums.txt", b"", "does not name metadata.json"),
+        ("metadata.json", b"{}", "has changed since it was exported"),
+        ("variables/variables.data-00000-of-00001", b"", "has changed since it was exported"),
+    ],
+)
+def test_a_damaged_artifact_is_named(artifact: Path, name: str, content: bytes | None, reason: str) -> None:
+    (artifact / name).unlink()
+    if content is not None:
+        (artifact / name).write_bytes(content)
+    with pytest.raises(BrokenArtifact, match=rf"{re.escape(str(artifact / name))} {re.escape(reason)}"):
+        verify(artifact)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format_version": 2}, "format_version: Input should be 1"),
+        ({"largest_operand": "999"}, "largest_operand: Input should be a valid integer"),
+        ({"batch_sizes": [8, 1]}, "batch_sizes: Value error, batch sizes must be positive and ascend"),
+        ({"batch_sizes": []}, "batch_sizes: List should have at least 1 item"),
+        ({"query_pattern": "("}, "query_pattern: "),
+        ({"version": 2}, "describes adder version 2, not the folder that it is in"),
+    ],
+)
+def test_metadata_that_breaks_the_contract_is_named(artifact: Path, changes: dict[str, Any], reason: str) -> None:
+    edit_metadata(artifact, **changes)
+    with pytest.raises(BrokenArtifact, match=re.escape(reason)):
+        verify(artifact)
+
+
+def test_what_was_not_exported_with_these_answers_is_refused(artifact: Path) -> None:
+    edit_metadata(artifact, golden=[{"query": "1+1", "answer": "no"}])
+    with pytest.raises(BrokenArtifact, match=r"answers 1\+1 with '.*', at its export with 'no'"):
+        Artifact.load(artifact)
+
+
+def test_what_tensorflow_cannot_load_is_refused(artifact: Path) -> None:
+    file = artifact / "saved_model.pb"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(b"no protocol buffer")
+    checksums = artifact / "checksums.txt"
+    checksums.write_text(checksums.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
+    with pytest.raises(BrokenArtifact, match="cannot be loaded"):
+        Artifact.load(artifact)
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 512, 513, 1500])
+def test_an_answer_does_not_depend_on_its_batch(loaded: Artifact, count: int) -> None:
+    queries = [f"{number % 1000}+{(7 * number) % 1000}" for number in range(count)]
+    predictions = loaded.predict(queries)
+    assert len(predictions) == count
+    for index in {0, count // 2, count - 1}:
+        [alone] = loaded.predict([queries[index]])
+        assert alone.answer == predictions[index].answer
+        assert alone.confidence == pytest.approx(predictions[index].confidence, abs=1e-5)
+        assert alone.probabilities == pytest.approx(predictions[index].probabilities, abs=1e-5)
+
+
+def test_only_sizes_that_are_compiled_are_called(loaded: Artifact) -> None:
+    called = []
+
+    def serving(query: Any) -> Any:
+        called.append(len(query))
+        return loaded._serving(query=query)
+
+    artifact = Artifact(loaded.metadata, serving)
+    for count in (1, 3, 9, 64, 600):
+        artifact.predict(["1+1"] * count)
+    assert called == [1, 8, 64, 64, 512, 512]

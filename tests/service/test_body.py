@@ -1,0 +1,70 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.service.conftest import StandIn, app_of
+
+
+def refused(client: FlaskClient, body: bytes, **more: Any) -> tuple[int, str, str]:
+    response = client.post("/predict", data=body, **{"content_type": "application/json", **more})
+    problem = response.get_json(force=True)
+    assert response.mimetype == "application/problem+json"
+    assert problem["status"] == response.status_code
+    assert problem["example"] == {"query": "123+456"}
+    return problem["status"], problem["type"], problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "Expecting value: line 1 column 1 (char 0)"),
+        (b"{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (b'{"query": NaN}', "NaN is not JSON (RFC 8259 section 6)"),
+        (b'{"query": "\xff"}', "the byte at 11 is not UTF-8"),
+        ('{"query": "1+1"}'.encode("utf-16"), "the byte at 0 is not UTF-8"),
+        ('{"query": "1+1"}'.encode("utf-8-sig"), "Unexpected UTF-8 BOM (decode using utf-8-sig)"),
+    ],
+)
+def test_what_is_not_json_is_refused(client: FlaskClient, body: bytes, detail: str) -> None:
+    status, kind, sentence = refused(client, body)
+    assert (status, kind) == (400, "/problems/unreadable")
+    assert sentence.startswith(detail)
+
+
+def test_what_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    client = app_of(StandIn(), tmp_path).test_client()
+    assert refused(client, b"[" * 100_000) == (400, "/problems/unreadable", "arrays or objects are nested too deep")
+
+
+def test_a_number_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    status, kind, detail = refused(app_of(StandIn(), tmp_path).test_client(), b'{"query": ' + b"9" * 5000 + b"}")
+    assert (status, kind) == (400, "/problems/unreadable")
+    assert "4300 digits" in detail
+
+
+def test_a_key_may_stand_once(client: FlaskClient) -> None:
+    status, kind, detail = refused(client, b'{"query": "1+1", "query": "2+2"}')
+    assert (status, kind) == (400, "/problems/duplicate-key")
+    assert detail == "the key 'query' stands twice in one object: name each field once"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_another_content_type_is_refused(client: FlaskClient, content_type: str) -> None:
+    status, kind, _ = refused(client, b'{"query": "1+1"}', content_type=content_type)
+    assert (status, kind) == (415, "/problems/wrong-content-type")
+
+
+def test_a_charset_may_be_named(client: FlaskClient) -> None:
+    body, content_type = b'{"query": "1+1"}', "application/json; charset=utf-8"
+    assert client.post("/predict", data=body, content_type=content_type).status_code == 200
+
+
+def test_a_body_above_the_limit_is_refused(client: FlaskClient) -> None:
+    assert refused(client, b" " * 1001)[:2] == (413, "/problems/too-large")
+
+
+def test_a_body_at_the_limit_is_read(client: FlaskClient) -> None:
+    body = b'{"query": "1+1"}'.ljust(1000)
+    assert client.post("/predict", data=body, content_type="application/json").status_code == 200

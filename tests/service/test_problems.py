@@ -1,0 +1,35 @@
+import pytest
+from flask.testing import FlaskClient
+
+
+def test_an_unknown_route_is_a_problem(client: FlaskClient) -> None:
+    response = client.get("/nothing")
+    assert response.status_code == 404
+    assert response.mimetype == "application/problem+json"
+    assert response.get_json(force=True) == {
+        "type": "/problems/not-found",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "GET /nothing is not served: POST /predict answers a query, POST /predict/batch many",
+    }
+
+
+def test_a_wrong_method_is_a_problem_that_names_the_right_one(client: FlaskClient) -> None:
+    response = client.get("/predict")
+    assert response.status_code == 405
+    assert response.allow is not None
+    assert set(response.allow) == {"OPTIONS", "POST"}
+    assert response.get_json(force=True)["type"] == "/problems/method-not-allowed"
+
+
+@pytest.mark.parametrize("path", ["//predict", "/predict/", "/PREDICT", "/predict/batch/1", "/%00", "/é"])
+def test_a_path_written_wrongly_is_not_sent_elsewhere(client: FlaskClient, path: str) -> None:
+    assert client.post(path, json={"query": "1+1"}).status_code == 404
+
+
+def test_a_mistake_of_ours_is_a_problem_without_a_traceback(client: FlaskClient) -> None:
+    client.application.add_url_rule("/broken", view_func=lambda: str(1 / 0))
+    response = client.get("/broken")
+    assert response.status_code == 500
+    assert response.get_json(force=True)["type"] == "/problems/internal-server-error"
+    assert b"ZeroDivisionError" not in response.data

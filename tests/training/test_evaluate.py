@@ -1,0 +1,55 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import run_training
+from training import evaluate, metadata, task
+
+
+def test_the_shipped_evidence_is_what_evaluate_counts(shipped: Path, tmp_path: Path) -> None:
+    """Through the SavedModel, over all 1,000,000 queries."""
+    copy = shutil.copytree(shipped, tmp_path / "adder" / shipped.name)
+    metadata.write(copy, metadata.read(copy).model_copy(update={"evidence": None}))
+    evaluated = run_training("evaluate", copy)
+    evidence, committed = metadata.read(copy).evidence, metadata.read(shipped).evidence
+    assert evidence is not None
+    assert committed is not None
+    assert evidence.model_copy(update={"calibration_error": 0}) == committed.model_copy(update={"calibration_error": 0})
+    assert evidence.calibration_error == pytest.approx(committed.calibration_error, abs=2e-6)
+    assert evaluated.stdout.startswith(f"{evidence.domain.wrong} wrong of 1,000,000\n")
+    assert "1000000/1000000" in evaluated.stderr
+
+
+def test_the_shipped_network_is_as_right_as_was_promised(shipped: Path) -> None:
+    evidence = metadata.read(shipped).evidence
+    assert evidence is not None
+    assert evidence.domain.wrong <= 63
+    assert evidence.held_out.exact_match >= 0.99984
+
+
+def test_wrong_answers_are_counted_where_they_are() -> None:
+    queries, _ = task.domain()
+    right = np.ones(len(queries), np.bool_)
+    right[[5, 10_203]] = False  # 0+5 and 10+203
+    evidence = evaluate.count(queries, right, np.ones(len(queries), np.float32))
+    assert (evidence.domain.wrong, evidence.domain.exact_match) == (2, 0.999998)
+    assert evidence.train.wrong + evidence.validation.wrong + evidence.held_out.wrong == 2
+    wrong = {length: part.wrong for length, part in evidence.by_operand_length.items() if part.wrong}
+    assert wrong == {"1+1": 1, "2+3": 1}
+    assert sum(part.queries for part in evidence.by_operand_length.values()) == 1_000_000
+
+
+def test_calibration_error_is_the_distance_of_confidence_from_accuracy() -> None:
+    right = np.array([True, True, True, False])
+    assert evaluate.calibration_error(right, np.array([1, 1, 1, 0], np.float32)) == 0
+    assert evaluate.calibration_error(right, np.array([1, 1, 1, 1], np.float32)) == pytest.approx(0.25)
+    assert evaluate.calibration_error(right, np.array([0.5, 0.5, 0.5, 0.5], np.float32)) == pytest.approx(0.25)
+
+
+def test_a_folder_that_is_no_artifact_is_one_line(tmp_path: Path) -> None:
+    refused = run_training("evaluate", tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"error: {tmp_path} is not an artifact: ")
+    assert len(refused.stderr.splitlines()) == 1

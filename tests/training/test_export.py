@@ -1,0 +1,140 @@
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import missing, run_training
+from training import TrainingError, export, fit, metadata, networks, task
+
+
+@pytest.fixture(scope="module")
+def signatures(barely_trained: Path) -> dict[str, Any]:
+    return dict(tf.saved_model.load(str(barely_trained)).signatures)
+
+
+@pytest.fixture(scope="module")
+def network(checkpoints: Path) -> keras.Model:
+    return fit.read_checkpoint(checkpoints)
+
+
+def test_the_signatures_are_those_of_the_contract(signatures: dict[str, Any]) -> None:
+    shapes = {
+        name: {output: (spec.dtype, spec.shape.as_list()) for output, spec in signature.structured_outputs.items()}
+        for name, signature in signatures.items()
+    }
+    assert shapes == {
+        "serving_default": {
+            "answer": (tf.string, [None]),
+            "probabilities": (tf.float32, [None, 4, 12]),
+            "confidence": (tf.float32, [None]),
+        },
+        "encode": {"state": (tf.float32, [None, 384])},
+        "decode_step": {"probabilities": (tf.float32, [None, 12]), "state": (tf.float32, [None, 384])},
+    }
+
+
+def test_confidence_is_the_product_over_the_answer_and_its_end(signatures: dict[str, Any]) -> None:
+    queries = np.random.default_rng(3).choice(task.domain()[0], 500)
+    returned = signatures["serving_default"](query=tf.constant(queries))
+    for answer, confidence, rows in zip(*(returned[key].numpy() for key in OUTPUTS), strict=True):
+        assert confidence == pytest.approx(np.prod(rows.max(-1)[: len(answer) + 1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("query", ["1234+567", "12345678", "1-2", "1+2é"])
+def test_a_query_that_cannot_be_spelled_is_an_error_with_the_rule(signatures: dict[str, Any], query: str) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a query has at most 7 characters"):
+        signatures["serving_default"](query=tf.constant(["1+2", query]))
+
+
+def test_a_good_export_passes_its_checks(network: keras.Model, signatures: dict[str, Any]) -> None:
+    export.check(network, signatures)
+
+
+def test_another_network_is_refused(signatures: dict[str, Any]) -> None:
+    keras.utils.set_random_seed(2)
+    with pytest.raises(TrainingError, match="the Keras network and serving_default differ"):
+        export.check(networks.repeat_vector(), signatures)
+
+
+def test_probabilities_that_are_slightly_off_are_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
+    def slightly_off(query: tf.Tensor) -> dict[str, tf.Tensor]:
+        returned = dict(signatures["serving_default"](query=query))
+        return returned | {"probabilities": returned["probabilities"] + 2e-5}
+
+    with pytest.raises(TrainingError, match=r"differ in 0 of 10000 answers, and in probability by up to 2\.0e-05"):
+        export.check(network, signatures | {"serving_default": slightly_off})
+
+
+def test_another_way_of_decoding_step_by_step_is_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
+    def forgetful(state: tf.Tensor, previous: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(signatures["decode_step"](state=state, previous=previous)) | {"state": state}
+
+    with pytest.raises(TrainingError, match="decoding step by step and serving_default differ"):
+        export.check(network, signatures | {"decode_step": forgetful})
+
+
+def test_an_answer_that_depends_on_its_batch_is_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
+    def sociable(query: tf.Tensor) -> dict[str, tf.Tensor]:
+        returned = dict(signatures["serving_default"](query=query))
+        shift = int(len(query) == 8)
+        return returned | {"probabilities": tf.roll(returned["probabilities"], shift, axis=0)}
+
+    with pytest.raises(TrainingError, match="batches of 8 and serving_default differ"):
+        export.check(network, signatures | {"serving_default": sociable})
+
+
+def test_a_refused_export_leaves_nothing(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(TrainingError, match="export refused"):
+        export.export(checkpoints, tmp_path, "adder", None)
+    assert list((tmp_path / "adder").iterdir()) == []
+
+
+def test_a_version_is_not_written_over(checkpoints: Path, artifact: Path) -> None:
+    refused = run_training("export", checkpoints, "--artifacts", artifact.parent.parent, "--version", 1)
+    assert refused.returncode == 1
+    assert refused.stderr == f"error: {artifact} exists: name a version that does not\n"
+
+
+def test_the_next_version_is_the_default(checkpoints: Path, artifact: Path) -> None:
+    assert export.export(checkpoints, artifact.parent.parent, "adder", None) == artifact.with_name("2")
+
+
+def test_what_was_not_trained_is_not_exported(tmp_path: Path) -> None:
+    refused = run_training("export", tmp_path / "nothing", "--artifacts", tmp_path)
+    assert refused.stderr.startswith(f"error: {tmp_path / 'nothing'} holds no training")
+
+
+def test_the_metadata_says_how_to_make_it_again(barely_trained: Path, checkpoints: Path) -> None:
+    made = metadata.read(barely_trained).made
+    assert made.command == f"python -m training train {checkpoints} --epochs 1 --examples 20480"
+    assert made.seed == 1
+    assert made.libraries["keras"] == keras.__version__
+
+
+def test_golden_queries_have_the_answers_of_this_network(barely_trained: Path, signatures: dict[str, Any]) -> None:
+    golden = metadata.read(barely_trained).golden
+    answers = signatures["serving_default"](query=tf.constant([each.query for each in golden]))["answer"]
+    assert [each.answer.encode() for each in golden] == answers.numpy().tolist()
+    assert len(golden) == 32
+
+
+def test_the_optimizer_is_not_shipped(barely_trained: Path) -> None:
+    variables = sum(file.stat().st_size for file in (barely_trained / "variables").iterdir())
+    assert variables < 4 * 205_324 + 4096
+
+
+def test_metadata_is_json_and_checksums_are_for_sha256sum(artifact: Path) -> None:
+    json.loads((artifact / "metadata.json").read_text())
+    if shutil.which("sha256sum") is None:
+        missing("sha256sum")
+    subprocess.run(["sha256sum", "--check", "--strict", "checksums.txt"], cwd=artifact, check=True)
+
+
+OUTPUTS = ["answer", "confidence", "probabilities"]

@@ -1,0 +1,81 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import ROOT, run_training
+from training import TrainingError, fit
+
+SHORT = ["--epochs", "3", "--examples", "10240"]
+
+
+def weights(folder: Path) -> bytes:
+    return b"".join(weight.numpy().tobytes() for weight in fit.read_checkpoint(folder).weights)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, run_training("train", folder, *SHORT)
+
+
+@pytest.fixture
+def unbroken(trained: tuple[Path, object]) -> Path:
+    return trained[0]
+
+
+def test_progress_says_how_right_it_is_and_how_long_it_will_take(trained: tuple[Path, Any]) -> None:
+    _, training = trained
+    assert training.returncode == 0
+    assert "epoch 3/3: loss 2." in training.stdout
+    assert "validation exact-match 0." in training.stdout
+    assert "30/30 [" in training.stderr
+
+
+def test_a_seed_gives_the_same_weights_bit_for_bit(unbroken: Path, tmp_path: Path) -> None:
+    run_training("train", tmp_path, *SHORT)
+    assert weights(tmp_path) == weights(unbroken)
+
+
+def test_a_killed_training_goes_on_to_the_weights_of_an_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training", "train", str(tmp_path), *SHORT]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+        while not fit.checkpoint_of(tmp_path).exists():
+            assert training.poll() is None
+            time.sleep(0.01)
+        training.send_signal(signal.SIGKILL)
+    assert weights(tmp_path) != weights(unbroken)
+    assert "epoch 1/3" not in run_training("train", tmp_path, *SHORT).stdout
+    assert weights(tmp_path) == weights(unbroken)
+
+
+def test_a_finished_training_is_left_as_it_is(unbroken: Path) -> None:
+    before = fit.checkpoint_of(unbroken).read_bytes()
+    assert run_training("train", unbroken, *SHORT).returncode == 0
+    assert fit.checkpoint_of(unbroken).read_bytes() == before
+
+
+def test_another_training_is_not_written_over(unbroken: Path) -> None:
+    refused = run_training("train", unbroken, *SHORT, "--seed", 7)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"error: {unbroken} holds another training")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    fit.checkpoint_of(tmp_path).write_bytes(b"half of a checkpoint")
+    with pytest.raises(TrainingError, match=r"network\.keras cannot be read"):
+        fit.read_checkpoint(tmp_path)
+
+
+def test_exact_match_wants_every_character() -> None:
+    answers = np.eye(12, dtype=np.float32)[np.array([[5, 7, 9, 11], [5, 7, 8, 11], [5, 7, 9, 1]])]
+    network = keras.Sequential([keras.Input((7, 12)), keras.layers.Lambda(lambda _: tf.constant(answers))])
+    assert fit.exact_match(network, np.zeros([3, 7], np.uint8), np.array([b"579"] * 3)) == pytest.approx(1 / 3)
