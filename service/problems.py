@@ -151,7 +151,7 @@ def _from_http(error: HTTPException) -> Response:
     """Flask's own: no such route, wrong method."""
     status = http.HTTPStatus(error.code or 500)
     name = status.phrase.lower().replace(" ", "-")
-    detail = f'{error.description} POST /predict answers a query: {{"query": "…"}}.'
+    detail = f"{request.method} {request.path} is not served: POST /predict answers a query, POST /predict/batch many"
     response = Response(document(name, status.phrase, status, detail), status, mimetype=MEDIA_TYPE)
     for header, value in error.get_headers():
         if header not in ("Content-Type", "Content-Length"):

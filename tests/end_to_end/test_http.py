@@ -1,0 +1,97 @@
+"""What a client may send that is no proper request."""
+
+import json
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.end_to_end.conftest import Service
+
+BODY = b'{"query": "123+456"}'
+POST = b"POST /predict HTTP/1.1\r\nHost: adder\r\nConnection: close\r\nContent-Type: application/json\r\n"
+
+
+def problem(response: bytes) -> tuple[int, str]:
+    """The status of a raw response that is a problem document, and the document's type."""
+    head, body = response.split(b"\r\n\r\n", 1)
+    document = json.loads(body)
+    assert b"content-type: application/problem+json" in head.lower()
+    assert head.startswith(f"HTTP/1.1 {document['status']} ".encode())
+    assert document["detail"]
+    return document["status"], document["type"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "kind"),
+    [
+        (POST + b"Content-Length: 99\r\n\r\n" + BODY, 400, "/problems/incomplete"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, "/problems/incomplete"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n12345678\r\n0\r\n\r\n", 400, "/problems/incomplete"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n14\r\n" + BODY, 400, "/problems/incomplete"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nbad trailer\r\n\r\n", 400, "/problems/incomplete"),
+        (POST + b"Content-Length: 2000000\r\n\r\n" + b" " * 2_000_000, 413, "/problems/too-large"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n1e8480\r\n" + b" " * 2_000_000, 413, "/problems/too-large"),
+        (POST + b"Content-Length: x\r\n\r\n", 400, "/problems/bad-request"),
+        (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "/problems/bad-request"),
+        (POST + b"bad header\r\n\r\n", 400, "/problems/bad-request"),
+        (b"POST /predict HTTP/9.9\r\n\r\n", 400, "/problems/bad-request"),
+        (b"\x16\x03\x01\r\n\r\n", 400, "/problems/bad-request"),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "/problems/uri-too-long"),
+        (POST + b"X: " + b"a" * 9000 + b"\r\n\r\n", 431, "/problems/request-header-fields-too-large"),
+    ],
+)
+def test_a_broken_request_is_a_problem(service: Service, request_: bytes, status: int, kind: str) -> None:
+    assert problem(service.send(request_)) == (status, kind)
+
+
+def test_a_chunked_body_is_read(service: Service) -> None:
+    response = service.send(POST + b"Transfer-Encoding: chunked\r\n\r\n14\r\n" + BODY + b"\r\n0\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_connection_survives_a_refused_request(service: Service) -> None:
+    with requests.Session() as session:
+        for _ in range(3):
+            refused = session.post(f"{service.url}/predict", data=b"{", headers={"content-type": "application/json"})
+            assert refused.status_code == 400
+            assert session.post(f"{service.url}/predict", json={"query": "1+1"}).status_code == 200
+
+
+def test_a_client_that_leaves_disturbs_nobody(service: Service) -> None:
+    for _ in range(100):
+        connection = socket.create_connection(("127.0.0.1", service.port))
+        connection.sendall(POST + b"Content-Length: 20\r\n\r\n" + BODY)
+        connection.close()
+    assert service.post("/predict", {"query": "1+1"}).status_code == 200
+
+
+@pytest.mark.parametrize("begun", [b"POST /pre", POST + b"Content-Length: 20\r\n\r\n{"])
+def test_slow_clients_do_not_keep_the_threads(start: Callable[..., Service], begun: bytes) -> None:
+    service = start(workers=1, threads=4, receive_seconds=2).ready()
+    slow = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(8)]
+    for connection in slow:
+        connection.sendall(begun)
+    time.sleep(0.5)
+    assert service.post("/predict", {"query": "1+1"}).status_code == 200
+    for connection in slow:
+        connection.close()
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_no_body_gives_a_500(service: Service, body: bytes) -> None:
+    response = service.send(POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    assert problem(response)[0] in (400, 422)
+
+
+@given(st.binary(min_size=1, max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_no_bytes_give_a_500(service: Service, request_: bytes) -> None:
+    response = service.send(request_ + b"\r\n\r\n")
+    if response:
+        assert problem(response)[0] in (400, 404, 405, 414, 431)

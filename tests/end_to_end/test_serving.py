@@ -1,0 +1,170 @@
+import os
+import random
+import re
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from service.artifact import Artifact
+from tests.end_to_end.conftest import Service, free_port
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture(scope="module")
+def queries() -> list[str]:
+    numbers = random.Random(5)  # noqa: S311  not for secrets
+    return [f"{numbers.randrange(1000)}+{numbers.randrange(1000)}" for _ in range(2000)]
+
+
+def test_a_query_is_answered(service: Service) -> None:
+    response = service.post("/predict", {"query": "123+456"})
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    answer = response.json()
+    assert answer.pop("confidence") == pytest.approx(1, abs=0.05)
+    assert answer == {"query": "123+456", "answer": "579", "model": {"name": "adder", "version": 1}}
+
+
+def test_characters_multiply_to_the_confidence(service: Service) -> None:
+    answer = service.post("/predict", {"query": "1+2", "characters": True}).json()
+    assert [each["character"] for each in answer["characters"]] == ["3", " "]
+    first, end = (each["probability"] for each in answer["characters"])
+    assert first * end == pytest.approx(answer["confidence"])
+
+
+def test_under_load_each_answer_goes_to_its_own_caller(service: Service, shipped: Path, queries: list[str]) -> None:
+    expected = Artifact.load(shipped).predict(queries)
+    session = requests.Session()
+    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=32))
+
+    def ask(index: int) -> tuple[list[str], list[str]]:
+        """Alone, or in a batch with up to 40 that follow."""
+        count = index % 41
+        some, right = queries[index : index + count], [each.answer for each in expected[index : index + count]]
+        if count > 1:
+            response = session.post(f"{service.url}/predict/batch", json={"queries": some}, timeout=30)
+            return right, [each["answer"] for each in response.json()["predictions"]]
+        response = session.post(f"{service.url}/predict", json={"query": queries[index]}, timeout=30)
+        return [expected[index].answer], [response.json()["answer"]]
+
+    with ThreadPoolExecutor(32) as threads:
+        for right, answered in threads.map(ask, range(len(queries))):
+            assert answered == right
+
+
+def test_a_full_batch_is_answered_in_order(service: Service, shipped: Path, queries: list[str]) -> None:
+    many = (queries * 3)[:4096]
+    predictions = service.post("/predict/batch", {"queries": many}).json()["predictions"]
+    assert [each["query"] for each in predictions] == many
+    assert [each["answer"] for each in predictions] == [each.answer for each in Artifact.load(shipped).predict(many)]
+
+
+def test_the_answer_is_what_the_network_says_right_or_wrong(start: Start, artifacts: Path) -> None:
+    badly_trained = start(artifacts=artifacts, workers=1).ready()
+    batch = [f"{number}+{number}" for number in range(100, 200)]
+    predictions = badly_trained.post("/predict/batch", {"queries": batch}).json()["predictions"]
+    wrong = [each for each in predictions if each["answer"] != str(2 * int(each["query"].split("+")[0]))]
+    assert len(wrong) > 90
+    assert predictions[0]["answer"] != "200"
+
+
+def test_it_says_when_it_is_ready_and_what_to_try(service: Service) -> None:
+    assert service.log.count("Ready with adder version 1. Try:") == 1
+    [command] = re.findall(r"^  (curl .*)$", service.log, re.MULTILINE)
+    quote = "'"
+    assert command == (
+        f"curl -s 127.0.0.1:{service.port}/predict -H 'content-type: application/json' "
+        f"-d {quote}" + '{"query":"123+456"}' + quote
+    )
+
+
+def test_it_is_not_ready_until_it_has_loaded(start: Start, artifacts: Path) -> None:
+    loading = start(artifacts=artifacts, workers=1)
+    loading.until(lambda: "Booting worker" in loading.log)
+    early = requests.get(f"{loading.url}/health/ready", timeout=30)
+    assert early.status_code == 503
+    assert early.headers["Content-Type"] == "application/problem+json"
+    assert requests.get(f"{loading.url}/health/live", timeout=30).status_code == 200
+    loading.ready()
+    assert requests.get(f"{loading.url}/health/ready", timeout=30).status_code == 200
+
+
+def test_tensorflow_has_no_remarks(service: Service) -> None:
+    assert "oneDNN" not in service.log
+    assert "absl" not in service.log
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda artifact: (artifact / "saved_model.pb").write_bytes(b""), "adder/1/saved_model.pb has changed since"),
+        (lambda artifact: (artifact / "checksums.txt").unlink(), "adder/1/checksums.txt cannot be read: No such file"),
+        (lambda artifact: artifact.rename(artifact.with_name("x")), "adder holds no version: export one, or set"),
+    ],
+)
+def test_nothing_to_serve_is_one_line(
+    start: Start, artifact: Path, break_it: Callable[[Path], object], message: str
+) -> None:
+    break_it(artifact)
+    refused = start(artifacts=artifact.parent.parent, workers=1)
+    assert refused.exit_status() == 1
+    [line] = [line for line in refused.log.splitlines() if "[INFO]" not in line]
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ({"workers": "many"}, "error: ADDER_WORKERS: Input should be a valid integer, unable to parse string"),
+        ({"max_queued_queries": 5}, "error: Value error, max_queued_queries is below max_batch_queries"),
+    ],
+)
+def test_a_bad_setting_is_one_line(start: Start, setting: dict[str, object], line: str) -> None:
+    refused = start(**setting)
+    assert refused.exit_status() == 1
+    assert refused.log.startswith(line)
+    assert len(refused.log.splitlines()) == 1
+
+
+def test_a_killed_worker_is_replaced_and_the_others_answer(start: Start, artifacts: Path) -> None:
+    service = start(artifacts=artifacts, workers=2).ready()
+    [victim, _] = service.workers()
+    os.kill(victim, signal.SIGKILL)
+    service.until(lambda: len(service.workers()) == 3)
+    statuses = set()
+
+    def both_ready() -> bool:
+        statuses.add(service.post("/predict", {"query": "1+1"}).status_code)
+        return all(requests.get(f"{service.url}/health/ready", timeout=30).ok for _ in range(20))
+
+    service.until(both_ready)
+    assert statuses <= {200, 503}
+    assert service.post("/predict", {"query": "1+1"}).status_code == 200
+
+
+def test_sigterm_answers_what_has_begun(start: Start, artifacts: Path, queries: list[str]) -> None:
+    service = start(artifacts=artifacts, workers=1).ready()
+    with ThreadPoolExecutor(8) as threads:
+        begun = [threads.submit(service.post, "/predict/batch", {"queries": queries}) for _ in range(8)]
+        service.until(lambda: any(each.done() for each in begun))
+        assert service.stop() == 0
+        assert [each.result().status_code for each in begun] == [200] * 8
+
+
+def test_sigterm_while_loading_ends_at_once(start: Start, artifacts: Path) -> None:
+    loading = start(artifacts=artifacts, workers=1)
+    loading.until(lambda: "Booting worker" in loading.log)
+    assert loading.stop() == 0
+
+
+def test_a_port_that_is_taken_is_told(start: Start, service: Service) -> None:
+    assert free_port() != service.port
+    second = start(port=service.port, workers=1)
+    assert second.exit_status() != 0
+    assert "Traceback" not in second.log
