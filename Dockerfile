@@ -19,10 +19,10 @@ COPY --from=build /venv /venv
 WORKDIR /srv
 COPY service service
 COPY model_artifacts model_artifacts
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ADDER_HOST=0.0.0.0
+# TMPDIR: where the root file system is read-only, TensorFlow's import and gunicorn's heartbeat need a place to write.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TMPDIR=/dev/shm ADDER_HOST=0.0.0.0
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('ADDER_PORT', 8000)}/health/ready\", timeout=2)"]
-# /dev/shm: the workers' heartbeat files need a place to write where the root file system is read-only.
-CMD ["gunicorn", "--config", "python:service.gunicorn_conf", "--worker-tmp-dir", "/dev/shm"]
+    CMD ["python", "-c", "import http.client, os, sys; probe = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('ADDER_PORT', 8000)), timeout=2); probe.request('GET', '/health/ready'); sys.exit(probe.getresponse().status != 200)"]
+CMD ["gunicorn", "--config", "python:service.gunicorn_conf"]

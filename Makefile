@@ -10,7 +10,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test train lock clean
+ARTIFACT ?= $(lastword $(sort $(wildcard model_artifacts/adder/*)))
+
+.PHONY: help serve test train evaluate lock clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -27,6 +29,9 @@ test: .venv/tests.installed  ## Set up what the tests need; run ruff, mypy and p
 train: .venv/training.installed  ## Set up what training needs; train, export and evaluate the next version of adder.
 	$(BIN)/python -m training train .checkpoints/adder
 	$(BIN)/python -m training evaluate $$($(BIN)/python -m training export .checkpoints/adder)
+
+evaluate: .venv/training.installed  ## Count the wrong answers of the newest adder (or ARTIFACT=...) over all queries.
+	$(BIN)/python -m training evaluate $(ARTIFACT)
 
 lock: .venv/tests.installed  ## Renew the three requirements.txt from pyproject.toml.
 	$(COMPILE) --group tests --output-file tests/requirements.txt

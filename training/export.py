@@ -23,10 +23,13 @@ Signature = Callable[..., dict[str, tf.Tensor]]
 def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -> Path:
     """Write the network of the last checkpoint as `artifacts/name/version`, by default the next version.
 
-    Raises TrainingError where the version exists, there is no checkpoint, or `check` finds that the SavedModel does
-    not do what the Keras network does. Nothing is left of a refused export, and no reader sees half of one.
+    Raises TrainingError where the version exists, the training has not come to its end, or `check` finds that the
+    SavedModel does not do what the Keras network does. Nothing is left of a refused export, and no reader sees half of one.
     """
     recipe, network = fit.read_recipe(checkpoints), fit.read_checkpoint(checkpoints)
+    epochs = int(network.optimizer.iterations) // recipe.steps
+    if epochs < recipe.epochs:
+        raise TrainingError(f"{checkpoints} is at epoch {epochs} of {recipe.epochs}: go on by `{recipe.command}`")
     versions = [int(folder.name) for folder in (artifacts / name).glob("[0-9]*")]
     version = version or max(versions, default=0) + 1
     artifact = artifacts / name / str(version)

@@ -33,6 +33,11 @@ class Recipe(BaseModel):
     command: str
     git_commit: str
 
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch; what does not fill a batch is left out."""
+        return self.examples // BATCH_SIZE
+
 
 def checkpoint_of(folder: Path) -> Path:
     """The Keras network, optimizer included, of the last finished epoch."""
@@ -79,14 +84,13 @@ def fit(recipe: Recipe, folder: Path) -> keras.Model:
     queries, answers = task.domain()
     query_tokens, answer_tokens = task.query_tokens(queries), task.answer_tokens(answers)
     split = examples.split(queries)
-    train = split.train[: recipe.examples]
-    steps = len(train) // BATCH_SIZE
+    train = np.sort(split.train[: recipe.examples])
 
-    network = _resume(folder) or _start(recipe, steps)
+    network = _resume(folder) or _start(recipe)
     done = int(network.optimizer.iterations)
-    with tqdm(total=recipe.epochs * steps, initial=done, unit="step", desc=recipe.network) as bar:
+    with tqdm(total=recipe.epochs * recipe.steps, initial=done, unit="step", desc=recipe.network) as bar:
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
-        for epoch in range(done // steps, recipe.epochs):
+        for epoch in range(done // recipe.steps, recipe.epochs):
             batches = examples.batches(query_tokens[train], answer_tokens[train], BATCH_SIZE, recipe.seed, epoch)
             history = network.fit(batches, shuffle=False, verbose=0, callbacks=[progress])
             exact = exact_match(network, query_tokens[split.validation], answers[split.validation])
@@ -108,12 +112,13 @@ def predict(network: keras.Model, queries: task.Tokens) -> Probabilities:
     return np.asarray(network.predict(one_hot, batch_size=1000, verbose=0))
 
 
-def _start(recipe: Recipe, steps: int) -> keras.Model:
+def _start(recipe: Recipe) -> keras.Model:
     keras.utils.set_random_seed(recipe.seed)
     network = NETWORKS[recipe.network]()
-    warm_up = int(WARM_UP * recipe.epochs * steps)
+    steps = recipe.epochs * recipe.steps
+    warm_up = int(WARM_UP * steps)
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, recipe.epochs * steps - warm_up, warmup_target=LEARNING_RATE, warmup_steps=warm_up
+        0.0, steps - warm_up, warmup_target=LEARNING_RATE, warmup_steps=warm_up
     )
     # XLA halves the time, and on one machine is deterministic to the bit (a test holds it to that); TensorFlow's own
     # enable_op_determinism would switch it off.

@@ -111,6 +111,14 @@ def test_what_was_not_trained_is_not_exported(tmp_path: Path) -> None:
     assert refused.stderr.startswith(f"error: {tmp_path / 'nothing'} holds no training")
 
 
+def test_an_unfinished_training_is_not_exported(checkpoints: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(checkpoints, tmp_path / "checkpoints")
+    recipe = fit.read_recipe(copy).model_copy(update={"epochs": 2})
+    (copy / "recipe.json").write_text(recipe.model_dump_json())
+    with pytest.raises(TrainingError, match="is at epoch 1 of 2: go on by `python -m training train"):
+        export.export(copy, tmp_path, "adder", None)
+
+
 def test_the_metadata_says_how_to_make_it_again(barely_trained: Path, checkpoints: Path) -> None:
     made = metadata.read(barely_trained).made
     assert made.command == f"python -m training train {checkpoints} --epochs 1 --examples 20480"

@@ -1,0 +1,150 @@
+"""The image and the compose file, with a real engine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.conftest import ROOT, missing
+from tests.end_to_end.conftest import free_port
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def docker(*arguments: str) -> str:
+    """What a docker command prints."""
+    done = subprocess.run(
+        ["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout.strip()
+
+
+def inspect(container: str) -> dict[str, Any]:
+    [found] = json.loads(docker("inspect", container))
+    return dict(found)
+
+
+def until_healthy(container: str) -> None:
+    end = time.monotonic() + 120
+    while (state := inspect(container)["State"])["Health"]["Status"] != "healthy":
+        assert state["Running"], docker("logs", container)
+        assert time.monotonic() < end, docker("logs", container)
+        time.sleep(0.5)
+
+
+class Composed:
+    """The service, as `docker-compose up` brings it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        # A build here may reach the package index only through the host's network; users' builds need no such thing.
+        override = folder / "override.yml"
+        override.write_text("services: {adder: {build: {network: host}}}")
+        self._command = ["docker-compose", "--project-name", "adder-test", "--file", "docker-compose.yml"]
+        self._command += ["--file", str(override)]
+
+    def run(self, *arguments: str) -> str:
+        environment = os.environ | {"ADDER_PORT": str(self.port)}
+        done = subprocess.run(
+            [*self._command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    @property
+    def container(self) -> str:
+        return self.run("ps", "--quiet", "adder")
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
+    if not shutil.which("docker-compose") or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        missing("a Docker engine with docker-compose")
+    service = Composed(tmp_path_factory.mktemp("compose"))
+    service.run("up", "--build", "--detach")
+    until_healthy(service.container)
+    yield service
+    container = service.container
+    service.run("stop")
+    assert inspect(container)["State"]["ExitCode"] == 0
+    service.run("down")
+    assert docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.project=adder-test") == ""
+
+
+def test_a_query_is_answered(composed: Composed) -> None:
+    url = f"http://127.0.0.1:{composed.port}/predict"
+    command = ["curl", "-s", url, "-H", "content-type: application/json", "-d", '{"query":"123+456"}']
+    answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert (answer["query"], answer["answer"]) == ("123+456", "579")
+
+
+def test_it_has_limits_and_no_rights(composed: Composed) -> None:
+    found = inspect(composed.container)
+    assert found["HostConfig"]["Memory"] == 2 * 1024**3
+    assert found["HostConfig"]["NanoCpus"] == 2 * 10**9
+    assert found["HostConfig"]["ReadonlyRootfs"] is True
+    assert found["HostConfig"]["CapDrop"] == ["ALL"]
+    assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert found["Config"]["User"] == "10001"
+    assert found["Config"]["StopTimeout"] == 30
+
+
+def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
+    inside = docker("exec", composed.container, "find", "/srv", "-maxdepth", "2", "-not", "-name", "*.py")
+    assert set(inside.split()) == {
+        "/srv",
+        "/srv/service",
+        "/srv/service/requirements.txt",
+        "/srv/service/routes",
+        "/srv/model_artifacts",
+        "/srv/model_artifacts/adder",
+    }
+    installed = docker("exec", composed.container, "ls", "/venv/lib/python3.11/site-packages").split()
+    assert "flask" in installed
+    assert not {"pip", "pytest", "tqdm", "uv"} & set(installed)
+    assert "PIP_" not in docker("history", "--no-trunc", "neural-adder")
+
+
+def test_sigterm_ends_it_in_order(composed: Composed) -> None:
+    container = docker("run", "--detach", "--read-only", inspect(composed.container)["Image"])
+    until_healthy(container)
+    docker("stop", container)
+    state = inspect(container)["State"]
+    docker("rm", container)
+    assert state["ExitCode"] == 0
+
+
+def test_a_killed_worker_makes_no_unhealthy_container(composed: Composed) -> None:
+    docker("exec", composed.container, "python", "-c", KILL_A_WORKER)
+    until_healthy(composed.container)
+    answer = requests.post(f"http://127.0.0.1:{composed.port}/predict", json={"query": "1+1"}, timeout=30)
+    assert answer.status_code in (200, 503)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["hadolint", "--failure-threshold", "style", "Dockerfile"],
+        ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"],
+    ],
+)
+def test_the_files_are_clean(command: list[str]) -> None:
+    program = Path(sys.executable).with_name(command[0])
+    checked = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+KILL_A_WORKER = """
+import os, pathlib, signal
+workers = [int(p.name) for p in pathlib.Path("/proc").glob("[0-9]*") if p.name not in ("1", str(os.getpid()))]
+os.kill(workers[0], signal.SIGKILL)
+"""
