@@ -24,7 +24,8 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
     """Write the network of the last checkpoint as `artifacts/name/version`, by default the next version.
 
     Raises TrainingError where the version exists, the training has not come to its end, or `check` finds that the
-    SavedModel does not do what the Keras network does. Nothing is left of a refused export, and no reader sees half of one.
+    SavedModel does not do what the Keras network does. Nothing is left of a refused export, and nobody reads half of
+    one.
     """
     recipe, network = fit.read_recipe(checkpoints), fit.read_checkpoint(checkpoints)
     epochs = int(network.optimizer.iterations) // recipe.steps
