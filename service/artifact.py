@@ -39,7 +39,10 @@ class Metadata(BaseModel):
     @field_validator("query_pattern")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
-        re.compile(pattern)
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(str(error)) from error
         return pattern
 
     @field_validator("batch_sizes")
@@ -88,12 +91,10 @@ def verify(folder: Path) -> Metadata:
 def _read_metadata(file: Path) -> Metadata:
     try:
         metadata = Metadata.model_validate_json(file.read_bytes())
-    except (ValidationError, re.error) as error:
-        reason = (
-            error.errors()[0] if isinstance(error, ValidationError) else {"loc": ["query_pattern"], "msg": str(error)}
-        )
-        field = ".".join(map(str, reason["loc"]))
-        raise BrokenArtifact(f"{file} is not the metadata of an artifact: {field}: {reason['msg']}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise BrokenArtifact(f"{file} is not the metadata of an artifact: {field}: {first['msg']}") from error
     if (metadata.name, str(metadata.version)) != (file.parent.parent.name, file.parent.name):
         raise BrokenArtifact(
             f"{file} describes {metadata.name} version {metadata.version}, not the folder that it is in"

@@ -1,6 +1,7 @@
 """The body of a request: all of it, read and validated, or a problem that says what is wrong."""
 
 import json
+from collections import Counter
 from typing import Any, NoReturn, TypeVar
 
 from flask import Request
@@ -62,8 +63,8 @@ def _parse(body: bytes) -> Any:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+        [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise DuplicateKey(key)
     return found
 
 

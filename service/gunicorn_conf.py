@@ -27,21 +27,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
-def read_settings() -> Settings:
-    """The settings, or an end with one line that names the variable."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        variable = "".join(f"ADDER_{str(part).upper()}: " for part in first["loc"])
-        sys.exit(f"error: {variable}{first['msg']}")
-
-
-settings = read_settings()
+try:
+    settings = Settings()
+except ValidationError as error:
+    first = error.errors()[0]
+    variable = "".join(f"ADDER_{str(part).upper()}: " for part in first["loc"])
+    sys.exit(f"error: {variable}{first['msg']}")
 _ready_workers = multiprocessing.Value("i", 0)
 
 wsgi_app = "service.gunicorn_conf:application()"
-bind = f"{settings.host}:{settings.port}"
+bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 worker_class = PunctualWorker
 PunctualWorker.receive_seconds = settings.receive_seconds
 workers = settings.workers
@@ -74,14 +69,12 @@ def post_worker_init(worker: Any) -> None:
             complete = _ready_workers.value == settings.workers
         if complete:
             metadata = worker.wsgi.extensions["repository"].current().artifact.metadata
-            host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  nothing is bound here
             worker.log.info(
-                "Ready with %s version %s. Try:\n\n  curl -s %s:%s/predict -H 'content-type: application/json' "
+                "Ready with %s version %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' "
                 '-d \'{"query":"%s"}\'\n',
                 metadata.name,
                 metadata.version,
-                host,
-                settings.port,
+                bind.replace("0.0.0.0", "localhost").replace("[::]", "localhost"),  # noqa: S104  nothing is bound here
                 metadata.query_example,
             )
 

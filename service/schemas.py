@@ -26,8 +26,7 @@ def _valid_query(text: str, info: ValidationInfo) -> str:
     """The query without the spaces around its operands and operator, in the form that the artifact names."""
     metadata = cast(Limits, info.context).metadata
     like = f"like {metadata.query_example!r}"
-    query = re.sub(r" *\+ *", "+", text.strip(" "))
-    operands = query.split("+")
+    operands = [operand.strip(" ") for operand in text.split("+")]
     if len(operands) != 2 or not all(re.fullmatch("[0-9]+", operand) for operand in operands):
         raise _broken(f"{quoted(text)} is not a query: write two whole numbers with one '+' between, {like}")
     for operand in operands:
@@ -38,6 +37,7 @@ def _valid_query(text: str, info: ValidationInfo) -> str:
             raise _broken(
                 f"the operand {quoted(operand)} is too large: {metadata.largest_operand} is the largest, {like}"
             )
+    query = "+".join(operands)
     if not re.fullmatch(metadata.query_pattern, query):
         raise _broken(f"{quoted(text)} does not match {metadata.query_pattern}, the form that this model reads, {like}")
     return query

@@ -1,15 +1,16 @@
-"""gunicorn's threaded worker, with a limit to how long a client may take."""
+"""gunicorn's threaded worker, stricter with clients."""
 
 import socket
 import time
 from contextlib import suppress
 from typing import Any
 
+from gunicorn.http.errors import InvalidHeader
 from gunicorn.workers.gthread import ThreadWorker
 
 
 class PunctualWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Threads that wait for nobody longer than `receive_seconds`.
+    """Threads that wait for nobody longer than `receive_seconds`, and want a Host.
 
     gunicorn's own wait for ever on a client that stops in the middle of its headers or its body, so that as many such
     clients as there are threads end all service. Here the socket is shut for receiving: the body, or what there is of
@@ -29,6 +30,12 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
             return super().handle(conn)
         finally:
             del self._begun[conn]
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Hand a request to the application, unless it names no host (RFC 9112 section 3.2)."""
+        if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
+            raise InvalidHeader("Host is missing", req=req)
+        return super().handle_request(req, conn)
 
     def murder_pending(self) -> None:
         """In the main loop, at least once a second."""

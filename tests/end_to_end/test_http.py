@@ -40,6 +40,7 @@ def problem(response: bytes) -> tuple[int, str]:
         (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "/problems/bad-request"),
         (POST + b"bad header\r\n\r\n", 400, "/problems/bad-request"),
         (b"POST /predict HTTP/9.9\r\n\r\n", 400, "/problems/bad-request"),
+        (b"GET /health/live HTTP/1.1\r\n\r\n", 400, "/problems/bad-request"),
         (b"\x16\x03\x01\r\n\r\n", 400, "/problems/bad-request"),
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "/problems/uri-too-long"),
         (POST + b"X: " + b"a" * 9000 + b"\r\n\r\n", 431, "/problems/request-header-fields-too-large"),
@@ -93,5 +94,5 @@ def test_no_body_gives_a_500(service: Service, body: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 def test_no_bytes_give_a_500(service: Service, request_: bytes) -> None:
     response = service.send(request_ + b"\r\n\r\n")
-    if response:
+    if response:  # an empty line before the end of a connection is no request
         assert problem(response)[0] in (400, 404, 405, 414, 431)

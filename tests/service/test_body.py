@@ -50,6 +50,12 @@ def test_a_key_may_stand_once(client: FlaskClient) -> None:
     assert detail == "the key 'query' stands twice in one object: name each field once"
 
 
+def test_the_doubled_of_many_keys_is_found_soon(tmp_path: Path) -> None:
+    keys = [*range(80_000), 79_999]
+    body = b"{" + b",".join(b'"%d":1' % key for key in keys) + b"}"
+    assert "'79999' stands twice" in refused(app_of(StandIn(), tmp_path).test_client(), body)[2]
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_another_content_type_is_refused(client: FlaskClient, content_type: str) -> None:
     status, kind, _ = refused(client, b'{"query": "1+1"}', content_type=content_type)

@@ -1,0 +1,43 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.schemas import Limits, PredictRequest
+from tests.service.conftest import METADATA
+
+LIMITS = Limits(METADATA, max_batch_queries=10)
+spaces = st.text(" ", max_size=3)
+operands = st.integers(0, 999).map(str)
+
+
+def read(query: str) -> str:
+    return PredictRequest.model_validate({"query": query}, context=LIMITS).query
+
+
+@given(operands, operands, spaces, spaces, spaces, spaces)
+def test_every_query_is_read_whatever_its_spaces(a: str, b: str, s: str, t: str, u: str, v: str) -> None:
+    assert read(f"{s}{a}{t}+{u}{b}{v}") == f"{a}+{b}"
+
+
+@given(st.text("0123456789+ -\n٣", max_size=9) | st.text())
+def test_what_is_read_has_the_form_of_the_artifact(text: str) -> None:
+    try:
+        query = read(text)
+    except ValidationError:
+        return
+    assert re.fullmatch(METADATA.query_pattern, query)
+    assert query == text.replace(" ", "")
+
+
+def test_a_million_spaces_take_no_time() -> None:
+    with pytest.raises(ValidationError):
+        read("1" + " " * 1_000_000 + "1")
+
+
+def test_the_artifact_has_the_last_word_on_the_form() -> None:
+    limits = Limits(METADATA.model_copy(update={"query_pattern": r"[1-9]\+[1-9]"}), max_batch_queries=10)
+    with pytest.raises(ValidationError, match="the form that this model reads"):
+        PredictRequest.model_validate({"query": "10+1"}, context=limits)
