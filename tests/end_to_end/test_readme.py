@@ -37,7 +37,9 @@ class Clone:
 
     def make(self, target: str) -> subprocess.Popen[str]:
         """`make` as a stranger has it, with nothing of this environment in its way."""
-        environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "MAKEFLAGS")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "VIRTUAL_ENV"))
+        }
         return subprocess.Popen(
             ["make", target],
             cwd=self.folder,
