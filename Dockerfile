@@ -1,7 +1,6 @@
 FROM python:3.11-slim-bookworm AS build
-# What a build behind a proxy or a mirror needs; none of it reaches the image below.
+# What a build behind a mirror needs; it does not reach the image below. A proxy has Docker's own build arguments.
 ARG PIP_INDEX_URL
-ARG PIP_CERT
 WORKDIR /build
 COPY service/requirements.txt .
 # TensorFlow's C++ headers and the compiler's library are for building against it: 350 MB that serving never opens.

@@ -10,12 +10,12 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-ARTIFACT ?= $(lastword $(sort $(wildcard model_artifacts/adder/*)))
+ARTIFACT ?= model_artifacts/adder/$(shell ls model_artifacts/adder | sort -n | tail -n 1)
 
 .PHONY: help serve test train evaluate lock clean
 
 help:  ## List the targets.
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 serve: .venv/service.installed  ## Set up what serving needs, and serve on 127.0.0.1:8000 (ADDER_PORT and the like change it).
 	@exec $(BIN)/gunicorn --config python:service.gunicorn_conf
@@ -30,7 +30,7 @@ train: .venv/training.installed  ## Set up what training needs; train, export an
 	$(BIN)/python -m training train .checkpoints/adder
 	$(BIN)/python -m training evaluate $$($(BIN)/python -m training export .checkpoints/adder)
 
-evaluate: .venv/training.installed  ## Count the wrong answers of the newest adder (or ARTIFACT=...) over all queries.
+evaluate: .venv/training.installed  ## Count the wrong answers of the newest adder (or ARTIFACT=...), and write them into its metadata.
 	$(BIN)/python -m training evaluate $(ARTIFACT)
 
 lock: .venv/tests.installed  ## Renew the three requirements.txt from pyproject.toml.
@@ -39,7 +39,7 @@ lock: .venv/tests.installed  ## Renew the three requirements.txt from pyproject.
 		$(COMPILE) --group $$group --constraint tests/requirements.txt --output-file $$group/requirements.txt || exit; \
 	done
 
-clean:  ## Remove what the other targets have made, checkpoints excepted.
+clean:  ## Remove the environment and the tools' caches.
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/%.installed: %/requirements.txt | .venv/bin/python
@@ -49,4 +49,4 @@ clean:  ## Remove what the other targets have made, checkpoints excepted.
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 11) else \
 		"error: this needs Python 3.11, and $(PYTHON) is another: make PYTHON=<path of python3.11>")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

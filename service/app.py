@@ -16,7 +16,7 @@ from service.settings import Settings
 def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.load) -> Flask:
     """The WSGI application. It answers queries once `extensions["repository"]` has been told to start."""
     app = Flask(__name__, static_folder=None)
-    app.url_map.merge_slashes = False  # a path that is written wrongly is not found; it is not sent elsewhere
+    app.url_map.merge_slashes = False  # a path with a doubled slash is not found; no client is sent elsewhere
     repository = app.extensions["repository"] = Repository(settings, load)
     problems.register(app)
     app.register_blueprint(health_routes(repository))

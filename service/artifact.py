@@ -55,7 +55,11 @@ class Metadata(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the network said to one query: `probabilities` is float32 [T, V], a row for each character."""
+    """What the network said to one query.
+
+    `probabilities` is float32 [T, V], a row for each character there is room for; those behind the end mean nothing.
+    `confidence` is the product of the probabilities of the answer's characters, and of its end where there is room.
+    """
 
     answer: str
     confidence: float
@@ -75,7 +79,10 @@ def verify(folder: Path) -> Metadata:
         raise BrokenArtifact(f"{checksums} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise BrokenArtifact(f"{checksums} is not a list of checksums") from error
-    for name in ["metadata.json", "saved_model.pb", *recorded]:
+    files = [
+        file.relative_to(folder).as_posix() for file in folder.rglob("[!.]*") if file.is_file() and file != checksums
+    ]
+    for name in dict.fromkeys(["metadata.json", "saved_model.pb", *files, *recorded]):
         if name not in recorded:
             raise BrokenArtifact(f"{checksums} does not name {name}")
         file = folder / name
@@ -134,7 +141,10 @@ class Artifact:
         return artifact
 
     def predict(self, queries: list[str]) -> list[Prediction]:
-        """One call for each `batch_sizes[-1]` queries, padded to the next batch size, all of which are compiled."""
+        """One prediction for each query, in order.
+
+        There is one call for each `batch_sizes[-1]` queries, padded to the next batch size, all of which are compiled.
+        """
         largest = self.metadata.batch_sizes[-1]
         predictions: list[Prediction] = []
         for start in range(0, len(queries), largest):

@@ -28,33 +28,37 @@ class Batcher:
     """Threads of one process share calls of `network`.
 
     There is no timer and no thread of its own: a request that finds the network idle calls it at once. Those that come
-    while it is busy wait, and the first of them then leads: it takes along all that wait, up to `largest_call` queries.
+    while it is busy wait, and the first of them then leads: it takes along those behind it, to `shared_call_queries`
+    queries in all. A request with more has a call of its own.
     """
 
     def __init__(
         self,
         network: Callable[[list[str]], list[Prediction]],
-        largest_call: int,
+        shared_call_queries: int,
         max_queued_queries: int,
         deadline_seconds: float,
     ) -> None:
         self._network = network
-        self._largest_call = largest_call
+        self._shared_call_queries = shared_call_queries
         self._max_queued_queries = max_queued_queries
         self._deadline_seconds = deadline_seconds
         self._lock = Lock()
         self._queue: deque[_Waiting] = deque()
-        self._queued_queries = 0
+        self.queued_queries = 0
         self._busy = False
 
     def predict(self, queries: list[str]) -> list[Prediction]:
-        """Raises QueueFull, DeadlineExceeded, or NetworkFailed where the call that had these queries failed."""
+        """One prediction for each query, in order.
+
+        Raises QueueFull, DeadlineExceeded, or NetworkFailed where the call that had these queries failed.
+        """
         waiting = _Waiting(queries)
         with self._lock:
-            if self._queued_queries + len(queries) > self._max_queued_queries:
-                raise QueueFull(self._queued_queries, self._max_queued_queries)
+            if self.queued_queries + len(queries) > self._max_queued_queries:
+                raise QueueFull(self.queued_queries, self._max_queued_queries)
             self._queue.append(waiting)
-            self._queued_queries += len(queries)
+            self.queued_queries += len(queries)
             if not self._busy:
                 self._busy = True
                 waiting.woken.set()
@@ -90,10 +94,10 @@ class Batcher:
         with self._lock:
             taken = [self._queue.popleft()]
             queries = len(taken[0].queries)
-            while self._queue and queries + len(self._queue[0].queries) <= self._largest_call:
+            while self._queue and queries + len(self._queue[0].queries) <= self._shared_call_queries:
                 queries += len(self._queue[0].queries)
                 taken.append(self._queue.popleft())
-            self._queued_queries -= queries
+            self.queued_queries -= queries
             return taken
 
     def _give_up(self, waiting: _Waiting) -> None:
@@ -103,5 +107,5 @@ class Batcher:
                 return
             if waiting in self._queue:
                 self._queue.remove(waiting)
-                self._queued_queries -= len(waiting.queries)
+                self.queued_queries -= len(waiting.queries)
         raise DeadlineExceeded(self._deadline_seconds)

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
 
 from flask import Request
 from gunicorn.http.errors import ParseException
@@ -30,7 +31,9 @@ def read(request: Request, schema: type[Schema], limits: Limits, max_bytes: int)
     try:
         return schema.model_validate(document, context=limits)
     except ValidationError as error:
-        raise Invalid([_field_error(each) for each in error.errors(include_url=False)]) from error
+        # So many can be wrong in a full batch; more are not listed, since a client could ask for them without end.
+        listed = error.errors(include_url=False)[: limits.max_batch_queries]
+        raise Invalid([_field_error(each) for each in listed], error.error_count()) from error
 
 
 def _receive(request: Request, max_bytes: int) -> bytes:
@@ -45,7 +48,9 @@ def _receive(request: Request, max_bytes: int) -> bytes:
     if len(body) > max_bytes:
         raise TooLarge(max_bytes)
     if announced is not None and len(body) < announced:
-        raise Incomplete(f"the body has {len(body)} bytes, and {announced} were announced: send it again")
+        raise Incomplete(
+            f"the body has {len(body)} bytes, and {announced} were announced: send it again, and without a pause"
+        )
     return body
 
 
@@ -56,8 +61,10 @@ def _parse(body: bytes) -> Any:
         raise Unreadable(f"the byte at {error.start} is not UTF-8") from error
     except RecursionError as error:
         raise Unreadable("arrays or objects are nested too deep") from error
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise Unreadable(str(error)) from error
+    except ValueError as error:
+        raise Unreadable("a number has more digits than can be read") from error
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -73,5 +80,6 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def _field_error(error: Any) -> FieldError:
-    path = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error["loc"])
-    return FieldError(f"#{path}", error["msg"])
+    path = "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~") for part in error["loc"])
+    detail = "the body should be a JSON object" if error["type"] == "model_type" else error["msg"]
+    return FieldError(f"#{path}", detail)

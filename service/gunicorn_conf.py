@@ -5,24 +5,27 @@ A worker that cannot load stays up and says so at /health/ready, since one that 
 others down with it.
 """
 
-import http
+import logging
 import multiprocessing
 import os
 import socket
 import sys
 from contextlib import suppress
+from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 import gunicorn.util
 from flask import Flask
 from pydantic import ValidationError
 
-from service.problems import MEDIA_TYPE, BrokenArtifact, document
-from service.repository import check
+from service.app import create_app
+from service.artifact import verify
+from service.problems import BrokenArtifact, raw_response
+from service.repository import newest
 from service.settings import Settings
 from service.worker import PunctualWorker
 
-# For the workers: TensorFlow's remarks at its start are no errors.
+# For the workers. oneDNN, unless it is off, announces itself on stderr whatever the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -31,14 +34,17 @@ try:
     settings = Settings()
 except ValidationError as error:
     first = error.errors()[0]
-    variable = "".join(f"ADDER_{str(part).upper()}: " for part in first["loc"])
-    sys.exit(f"error: {variable}{first['msg']}")
+    value = "".join(f"ADDER_{str(part).upper()} is {first['input']!r}: " for part in first["loc"])
+    sys.exit(f"error: {value}{first['msg'].removeprefix('Value error, ')}")
 _ready_workers = multiprocessing.Value("i", 0)
+PunctualWorker.loaded = RawArray("b", 1024)  # without a lock, which a killed worker could take with it
 
 wsgi_app = "service.gunicorn_conf:application()"
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 worker_class = PunctualWorker
 PunctualWorker.receive_seconds = settings.receive_seconds
+# To receive, to wait for the network, and as long as the first to send the answer.
+PunctualWorker.request_seconds = 2 * settings.receive_seconds + settings.deadline_seconds
 workers = settings.workers
 threads = settings.threads
 graceful_timeout = settings.shutdown_seconds
@@ -47,26 +53,25 @@ control_socket_disable = True
 
 def application() -> Flask:
     """In each worker: the application."""
-    from service.app import create_app
-
     return create_app(settings)
 
 
 def on_starting(_master: Any) -> None:
     """In the master, once, before any fork: is there something to serve?"""
     try:
-        check(settings)
+        newest(settings, verify)
     except BrokenArtifact as problem:
         sys.exit(f"error: {problem}")
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, when it has booted: load. When all have loaded for the first time, say what to try."""
+    """In each worker, when it has booted: load. When as many have as there are workers, say once what to try."""
 
     def announce() -> None:
+        worker.loaded[worker.slot] = True
         with _ready_workers.get_lock():
             _ready_workers.value += 1
-            complete = _ready_workers.value == settings.workers
+            complete = _ready_workers.value == worker.cfg.workers
         if complete:
             metadata = worker.wsgi.extensions["repository"].current().artifact.metadata
             worker.log.info(
@@ -74,24 +79,24 @@ def post_worker_init(worker: Any) -> None:
                 '-d \'{"query":"%s"}\'\n',
                 metadata.name,
                 metadata.version,
-                bind.replace("0.0.0.0", "localhost").replace("[::]", "localhost"),  # noqa: S104  nothing is bound here
+                bind if settings.host not in ("0.0.0.0", "::") else f"localhost:{settings.port}",  # noqa: S104
                 metadata.query_example,
             )
 
+    # Our lines look like gunicorn's.
+    logging.getLogger("service").handlers = worker.log.error_log.handlers
     worker.wsgi.extensions["repository"].start(announce)
 
 
-def write_error(client: socket.socket, status_int: int, reason: str, mesg: str) -> None:
-    """What gunicorn itself refuses, before the application sees it, as a problem document."""
-    name = reason.lower().replace(" ", "-")
-    detail = mesg or http.HTTPStatus(status_int).description or reason
-    body = document(name, reason, status_int, detail)
-    head = (
-        f"HTTP/1.1 {status_int} {reason}\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
+def child_exit(_master: Any, worker: Any) -> None:
+    """In the master, when a worker has ended."""
+    worker.loaded[worker.slot] = False
+
+
+def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str) -> None:
+    """Instead of gunicorn's own, which writes HTML."""
     with suppress(OSError):
-        gunicorn.util.write_nonblock(client, (head + body).encode("ascii"))
+        gunicorn.util.write_nonblock(client, raw_response(status_int, mesg or "the request cannot be read"))
 
 
 gunicorn.util.write_error = write_error

@@ -11,7 +11,7 @@ Problem
 ├── QueueFull             503
 ├── DeadlineExceeded      504
 ├── NetworkFailed         500
-└── BrokenArtifact        503  a version that cannot be served
+└── BrokenArtifact        503  a version that cannot be served, and never will be
 """
 
 import http
@@ -28,7 +28,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class FieldError(NamedTuple):
-    """One broken rule: where, as a JSON pointer in a URI fragment (RFC 9457 section 3), and a sentence."""
+    """One broken rule: where, as a JSON pointer in a URI fragment (RFC 6901 section 6), and a sentence."""
 
     pointer: str
     detail: str
@@ -83,13 +83,13 @@ class WrongContentType(Problem):
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
 
-    def __init__(self, errors: list[FieldError]) -> None:
-        more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
+    def __init__(self, errors: list[FieldError], broken: int) -> None:
+        more = f" (and {broken - 1} more, see errors)" if broken > 1 else ""
         super().__init__(f"{errors[0].pointer}: {errors[0].detail}{more}", errors)
 
 
 class NotReady(Problem):
-    name, title, status, retry_after_seconds = "not-ready", "The model is not ready", 503, 2
+    name, title, status, retry_after_seconds = "not-ready", "The artifact is not loaded yet", 503, 2
 
 
 class QueueFull(Problem):
@@ -103,7 +103,7 @@ class DeadlineExceeded(Problem):
     name, title, status = "deadline-exceeded", "The network did not answer in time", 504
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the network did not come to this request within {seconds:g} seconds")
+        super().__init__(f"the network did not answer this request within {seconds:g} seconds")
 
 
 class NetworkFailed(Problem):
@@ -117,14 +117,33 @@ class BrokenArtifact(Problem):
     name, title, status = "broken-artifact", "The artifact cannot be served", 503
 
 
-def quoted(text: str, most: int = 40) -> str:
-    """The text as it may stand in a sentence: in quotes, escaped, cut where it is long."""
-    return repr(text if len(text) <= most else text[: most - 1] + "…")
+def quoted(text: str) -> str:
+    """The text as it may stand in a sentence: in quotes, escaped, cut to 40 characters."""
+    return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
 def document(name: str, title: str, status: int, detail: str, **more: Any) -> str:
     """A problem document (RFC 9457 section 3), as JSON in ASCII."""
-    return json.dumps({"type": f"/problems/{name}", "title": title, "status": status, "detail": detail, **more})
+    members = {"type": f"/problems/{name}", "title": title, "status": status, "detail": detail, **more}
+    return json.dumps(members, separators=(",", ":"))
+
+
+def http_document(status: int, detail: str) -> str:
+    """The problem document of a status that says all there is to say."""
+    phrase = http.HTTPStatus(status).phrase
+    return document(phrase.lower().replace(" ", "-"), phrase, status, detail)
+
+
+def raw_response(status: int, detail: str) -> bytes:
+    """That document as a whole HTTP response, for what gunicorn refuses before the application sees it."""
+    body = http_document(status, detail)
+    head = [
+        f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}",
+        "Connection: close",
+        f"Content-Type: {MEDIA_TYPE}",
+        f"Content-Length: {len(body)}",
+    ]
+    return ("\r\n".join(head) + "\r\n\r\n" + body).encode("ascii")
 
 
 def register(app: Flask) -> None:
@@ -149,17 +168,15 @@ def _from_problem(problem: Problem) -> Response:
 
 def _from_http(error: HTTPException) -> Response:
     """Flask's own: no such route, wrong method."""
-    status = http.HTTPStatus(error.code or 500)
-    name = status.phrase.lower().replace(" ", "-")
+    status = error.code or 500
     detail = f"{request.method} {request.path} is not served: POST /predict answers a query, POST /predict/batch many"
-    response = Response(document(name, status.phrase, status, detail), status, mimetype=MEDIA_TYPE)
+    response = Response(http_document(status, detail), status, mimetype=MEDIA_TYPE)
     for header, value in error.get_headers():
-        if header not in ("Content-Type", "Content-Length"):
+        if header != "Content-Type":
             response.headers[header] = value
     return response
 
 
 def _from_exception(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
-    body = document("internal-server-error", "Internal Server Error", 500, "the service failed: its log says why")
-    return Response(body, 500, mimetype=MEDIA_TYPE)
+    return Response(http_document(500, "the service failed: its log says why"), 500, mimetype=MEDIA_TYPE)

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Self, cast
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
@@ -82,6 +82,11 @@ class Model(BaseModel):
     name: str
     version: int
 
+    @classmethod
+    def of(cls, metadata: Metadata) -> Self:
+        """Name and version out of the metadata."""
+        return cls(name=metadata.name, version=metadata.version)
+
 
 class Alternative(BaseModel):
     """A character that could stand at a place in the answer, and its probability."""
@@ -99,7 +104,7 @@ class Character(Alternative):
 class Answer(BaseModel):
     """A query as the network read it, and what it answered.
 
-    `confidence` is the product of the probabilities of the answer's characters, its end included.
+    `confidence` is the product of the probabilities of the answer's characters, and of its end where there is room.
     """
 
     query: str
@@ -108,10 +113,11 @@ class Answer(BaseModel):
     characters: list[Character] | None = None
 
     @classmethod
-    def of(cls, query: str, prediction: Prediction, alphabet: str | None) -> Self:
-        """With the characters where the alphabet is given."""
+    def of(cls, query: str, prediction: Prediction, alphabet: str | None, **more: Any) -> Self:
+        """With the characters where the alphabet is given, and what a subclass has more."""
         characters = None if alphabet is None else _characters(prediction, alphabet)
-        return cls(query=query, answer=prediction.answer, confidence=prediction.confidence, characters=characters)
+        answer, confidence = prediction.answer, prediction.confidence
+        return cls(query=query, answer=answer, confidence=confidence, characters=characters, **more)
 
 
 class PredictResponse(Answer):
@@ -131,9 +137,8 @@ def _characters(prediction: Prediction, alphabet: str) -> list[Character]:
     steps = prediction.probabilities[: len(prediction.answer) + 1]  # an answer of full length has no end
     characters = []
     for probabilities in steps:
-        first, *others = (
-            Alternative(character=alphabet[token], probability=float(probabilities[token]))
-            for token in np.argsort(-probabilities)[: 1 + RUNNERS_UP]
-        )
-        characters.append(Character(**first.model_dump(), runners_up=others))
+        likeliest = np.argsort(-probabilities, kind="stable")[: 1 + RUNNERS_UP]  # of equals the first, as argmax has it
+        first, *others = [(alphabet[token], float(probabilities[token])) for token in likeliest]
+        runners_up = [Alternative(character=character, probability=probability) for character, probability in others]
+        characters.append(Character(character=first[0], probability=first[1], runners_up=runners_up))
     return characters

@@ -8,10 +8,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_CGROUP = Path("/sys/fs/cgroup")
 
-
-def usable_cores(cgroup: Path = _CGROUP) -> int:
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """How many cores this process may use: its CPU affinity, and in a container its quota (cgroup v2 `cpu.max`, or v1),
     rounded up."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -33,7 +31,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ADDER_", frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     artifacts: Path = Field(Path("model_artifacts"), description="Folder that holds `<model>/<version>/`.")
     model: str = Field("adder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the artifact to serve.")
@@ -46,12 +44,17 @@ class Settings(BaseSettings):
     max_queued_queries: int = Field(
         16_384, ge=1, description="Queries that may wait for the network in each worker; more get 503."
     )
-    deadline_seconds: float = Field(10, gt=0, description="How long a request may wait for the network; then 504.")
-    receive_seconds: float = Field(10, gt=0, description="How long a client may take to send a request.")
+    deadline_seconds: float = Field(
+        10, gt=0, le=3600, description="How long a request may wait for the network; then 504."
+    )
+    receive_seconds: float = Field(10, gt=0, le=3600, description="How long a client may take to send a request.")
     shutdown_seconds: int = Field(20, ge=1, description="How long a stopping worker goes on with begun requests.")
 
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:
         if self.max_queued_queries < self.max_batch_queries:
-            raise ValueError("max_queued_queries is below max_batch_queries: a full batch would never be answered")
+            raise ValueError(
+                f"ADDER_MAX_QUEUED_QUERIES, {self.max_queued_queries}, is below ADDER_MAX_BATCH_QUERIES, "
+                f"{self.max_batch_queries}: a full batch would never be answered"
+            )
         return self

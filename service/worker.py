@@ -10,21 +10,33 @@ from gunicorn.workers.gthread import ThreadWorker
 
 
 class PunctualWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Threads that wait for nobody longer than `receive_seconds`, and want a Host.
+    """Threads that no client can keep, that want a Host, and that take no connection which another can answer sooner.
 
-    gunicorn's own wait for ever on a client that stops in the middle of its headers or its body, so that as many such
-    clients as there are threads end all service. Here the socket is shut for receiving: the body, or what there is of
-    the headers, then ends there, and is answered as one that was cut short.
+    gunicorn's own wait for ever on a client that stops in the middle of its headers or its body, or that does not read
+    its answer, so that as many such clients as there are threads end all service. Here, `receive_seconds` after a
+    thread took up a connection the socket is shut for receiving: a body ends there and gets 400, and a connection that
+    has not sent its headers is closed. `request_seconds` after, it is shut altogether.
     """
 
     receive_seconds: float
+    request_seconds: float
+    loaded: Any  # shared by all workers, a flag for each: whether it can answer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._begun: dict[Any, float] = {}
 
+    @property
+    def slot(self) -> int:
+        """Where in `loaded` this worker's flag is."""
+        return int(self.age) % len(self.loaded)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """While others can answer, one that is still loading leaves the connections to them."""
+        super().set_accept_enabled(enabled and (self.loaded[self.slot] or not any(self.loaded)))
+
     def handle(self, conn: Any) -> Any:
-        """In a thread of its own: the request on one connection, from its first byte to its answer."""
+        """In a thread of its own: one request, from taking up the connection to having sent the answer."""
         self._begun[conn] = time.monotonic()
         try:
             return super().handle(conn)
@@ -40,8 +52,10 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
     def murder_pending(self) -> None:
         """In the main loop, at least once a second."""
         super().murder_pending()
-        latest = time.monotonic() - self.receive_seconds
+        if self.alive and self._accepting:
+            self.set_accept_enabled(True)
         for conn, begun in list(self._begun.items()):
-            if begun < latest:
+            seconds = time.monotonic() - begun
+            if seconds > self.receive_seconds:
                 with suppress(OSError):
-                    conn.sock.shutdown(socket.SHUT_RD)
+                    conn.sock.shutdown(socket.SHUT_RDWR if seconds > self.request_seconds else socket.SHUT_RD)

@@ -5,12 +5,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 # As the service and the command line do, before TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# The settings of whoever runs the tests are not those of the tests.
+for name in [name for name in os.environ if name.startswith("ADDER_")]:
+    del os.environ[name]
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,7 +56,7 @@ def artifact(barely_trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(barely_trained, tmp_path / "artifacts" / "adder" / "1")
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip, or in CI, where everything is to be there, fail."""
     if os.environ.get("CI"):
         pytest.fail(f"{what} is missing")

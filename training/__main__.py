@@ -9,7 +9,7 @@ import click
 
 from training import TrainingError
 
-# Before TensorFlow is imported: its start-up remarks would stand between the lines of progress.
+# Before TensorFlow is imported. oneDNN, unless it is off, announces itself on stderr whatever the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -23,10 +23,12 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("checkpoints", type=folder)
-@click.option("--network", type=click.Choice(["repeat_vector"]), default="repeat_vector")
-@click.option("--epochs", type=click.IntRange(1), default=60)
-@click.option("--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs.")
-@click.option("--seed", type=click.IntRange(0), default=1)
+@click.option("--network", type=click.Choice(["repeat_vector"]), default="repeat_vector", help="Which architecture.")
+@click.option("--epochs", type=click.IntRange(1), default=60, help="How often each pair is shown.")
+@click.option(
+    "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs to use."
+)
+@click.option("--seed", type=click.IntRange(0), default=1, help="Decides the first weights and the order.")
 def train(checkpoints: Path, network: str, epochs: int, examples: int, seed: int) -> None:
     """Train into the folder CHECKPOINTS, or go on from where a training in it was broken off."""
     from training import fit
@@ -41,7 +43,7 @@ def train(checkpoints: Path, network: str, epochs: int, examples: int, seed: int
 @cli.command()
 @click.argument("checkpoints", type=folder)
 @click.option("--artifacts", type=folder, default="model_artifacts", help="Where versions are kept.")
-@click.option("--name", default="adder")
+@click.option("--name", default="adder", help="The model that it is a version of.")
 @click.option("--version", type=click.IntRange(1), help="By default the next one.")
 def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -> None:
     """Export the network trained in CHECKPOINTS as a version that can be served."""

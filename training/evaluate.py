@@ -38,7 +38,7 @@ def evaluate(artifact: Path) -> metadata.Evidence:
 def count(queries: task.Texts, right: Truths, confidence: npt.NDArray[np.float32]) -> metadata.Evidence:
     """Bytes [N], bool [N] and float32 [N], all over the whole domain in its order -> the evidence."""
     split = examples.split(queries)
-    lengths = np.array([f"{len(query.split(b'+')[0])}+{len(query.split(b'+')[1])}" for query in queries.tolist()])
+    lengths = np.array(["+".join(str(len(operand)) for operand in query.split(b"+")) for query in queries.tolist()])
     return metadata.Evidence(
         domain=_part(right),
         train=_part(right[split.train]),

@@ -1,6 +1,6 @@
 """Keras network -> SavedModel with signatures, metadata, checksums."""
 
-import importlib.metadata
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from training import TrainingError, fit, networks, task
-from training.metadata import Golden, Made, Metadata, write
+from training.metadata import NAME_PATTERN, Golden, Made, Metadata, write
 
 BATCH_SIZES = [1, 8, 64, 512]  # powers of eight: a call computes at most eight times what was asked for
 TOLERANCE = 1e-5  # between two ways to the same probability
@@ -23,15 +23,18 @@ Signature = Callable[..., dict[str, tf.Tensor]]
 def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -> Path:
     """Write the network of the last checkpoint as `artifacts/name/version`, by default the next version.
 
-    Raises TrainingError where the version exists, the training has not come to its end, or `check` finds that the
-    SavedModel does not do what the Keras network does. Nothing is left of a refused export, and nobody reads half of
-    one.
+    Raises TrainingError where the name or version cannot be, the training has not come to its end, or `check` finds
+    that the SavedModel does not do what the Keras network does. No version is left by a refused export, and nobody
+    reads half of one.
     """
+    if not re.match(NAME_PATTERN, name):
+        raise TrainingError(f"the name {name!r} is not made of letters, digits and . _ - with a letter or digit first")
     recipe, network = fit.read_recipe(checkpoints), fit.read_checkpoint(checkpoints)
-    epochs = int(network.optimizer.iterations) // recipe.steps
+    epochs = int(network.optimizer.iterations) // recipe.steps_per_epoch
     if epochs < recipe.epochs:
         raise TrainingError(f"{checkpoints} is at epoch {epochs} of {recipe.epochs}: go on by `{recipe.command}`")
-    versions = [int(folder.name) for folder in (artifacts / name).glob("[0-9]*")]
+    folders = [folder.name for folder in (artifacts / name).glob("*")]
+    versions = [int(folder) for folder in folders if folder.isascii() and folder.isdigit()]
     version = version or max(versions, default=0) + 1
     artifact = artifacts / name / str(version)
     if version in versions:
@@ -57,8 +60,8 @@ def save(network: keras.Model, folder: Path) -> None:
     decode = tf.function(partial(_decode, network), jit_compile=True)
 
     def serving_default(query: tf.Tensor) -> dict[str, tf.Tensor]:
-        characters, probabilities, confidence = decode(_tokens(query))
-        return {"answer": _spell(characters), "probabilities": probabilities, "confidence": confidence}
+        answer, probabilities, confidence = decode(_tokens(query))
+        return {"answer": _spell(answer), "probabilities": probabilities, "confidence": confidence}
 
     def encode(query: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"state": networks.encode(network, _tokens(query))}
@@ -83,14 +86,15 @@ def save(network: keras.Model, folder: Path) -> None:
 
 def check(network: keras.Model, signatures: dict[str, Signature]) -> None:
     """Raise TrainingError unless the signatures agree with the Keras network, with one another, and with themselves in
-    every size of batch: the same answers, probabilities within TOLERANCE, for CHECKED queries."""
+    every size of batch: the same answers, probabilities within TOLERANCE, for CHECKED queries, or for as many as a
+    hundred batches hold."""
     domain, _ = task.domain()
     queries = np.random.default_rng(0).choice(domain, CHECKED, replace=False)
     serving = partial(_call, signatures["serving_default"])
     answers, probabilities = serving(queries)
 
     expected = fit.predict(network, task.query_tokens(queries))
-    _same("the Keras network", (_spelled(expected), expected), (answers, probabilities))
+    _same("the Keras network", (fit.answers(expected), expected), (answers, probabilities))
     _same("decoding step by step", _step_by_step(signatures, queries), (answers, probabilities))
     for size in BATCH_SIZES:
         few = slice(0, min(CHECKED, 100 * size) // size * size)
@@ -113,11 +117,7 @@ def _step_by_step(signatures: dict[str, Signature], queries: task.Texts) -> tupl
         state, previous = step["state"], tf.argmax(step["probabilities"], axis=-1, output_type=tf.int32)
         steps.append(step["probabilities"].numpy())
     probabilities = np.stack(steps, axis=1)
-    return _spelled(probabilities), probabilities
-
-
-def _spelled(probabilities: fit.Probabilities) -> task.Texts:
-    return task.spell(probabilities.argmax(-1).astype(np.uint8))
+    return fit.answers(probabilities), probabilities
 
 
 def _same(way: str, one: tuple[task.Texts, fit.Probabilities], other: tuple[task.Texts, fit.Probabilities]) -> None:
@@ -134,7 +134,6 @@ def _describe(recipe: fit.Recipe, name: str, version: int, serving: Signature) -
     domain, _ = task.domain()
     queries = np.array([task.EXAMPLE.encode(), *np.random.default_rng(1).choice(domain, 31, replace=False)])
     answers, _ = _call(serving, queries)
-    libraries = [package for package in ("tensorflow", "tensorflow-cpu", "keras", "numpy") if _installed(package)]
     return Metadata(
         name=name,
         version=version,
@@ -148,7 +147,7 @@ def _describe(recipe: fit.Recipe, name: str, version: int, serving: Signature) -
             git_commit=recipe.git_commit,
             command=recipe.command,
             seed=recipe.seed,
-            libraries={package: importlib.metadata.version(package) for package in libraries},
+            libraries={"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
         ),
         golden=[
             Golden(query=query.decode(), answer=answer.decode()) for query, answer in zip(queries, answers, strict=True)
@@ -159,19 +158,20 @@ def _describe(recipe: fit.Recipe, name: str, version: int, serving: Signature) -
 
 def _tokens(query: tf.Tensor) -> tf.Tensor:
     """Strings [B] -> tokens int32 [B, 7], reversed. One byte more than fits is read, to see that there is none."""
-    characters = tf.io.decode_raw(query, tf.uint8, fixed_length=task.QUERY_LENGTH + 1)
+    spelling = tf.io.decode_raw(query, tf.uint8, fixed_length=task.QUERY_LENGTH + 1)  # (B, 8): bytes
     table = task.byte_tokens()
     table[0] = task.PAD  # decode_raw pads with zero bytes
-    tokens = tf.gather(table, tf.cast(characters, tf.int32))
-    spelled = tf.reduce_all(tokens >= 0) & tf.reduce_all(characters[:, task.QUERY_LENGTH] == 0)
+    tokens = tf.gather(table, tf.cast(spelling, tf.int32))
+    spelled = tf.reduce_all(tokens >= 0) & tf.reduce_all(spelling[:, task.QUERY_LENGTH] == 0)
     rule = f"a query has at most {task.QUERY_LENGTH} characters, all of {task.ALPHABET!r}, like {task.EXAMPLE!r}"
     with tf.control_dependencies([tf.debugging.Assert(spelled, [rule])]):
         return tf.reverse(tokens[:, : task.QUERY_LENGTH], axis=[1])
 
 
 def _decode(network: keras.Model, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Tokens int32 [B, 7] -> characters int32 [B, 4], all pad from the end on; probabilities float32 [B, 4, 12];
-    confidence float32 [B]: the product of the probabilities of the characters of the answer, end included."""
+    """Tokens int32 [B, 7] -> answer tokens int32 [B, 4], all pad from the end on; probabilities float32 [B, 4, 12];
+    confidence float32 [B]: the product of the probabilities of the answer's characters, and of its end where there is
+    room."""
     state = networks.encode(network, tokens)
     previous = tf.fill(tf.shape(tokens)[:1], task.PAD)
     steps, chosen = [], []
@@ -180,23 +180,15 @@ def _decode(network: keras.Model, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
         previous = tf.argmax(step, axis=-1, output_type=tf.int32)
         steps.append(step)
         chosen.append(previous)
-    characters, probabilities = tf.stack(chosen, axis=1), tf.stack(steps, axis=1)
-    going_on = tf.cast(characters != task.PAD, tf.int32)
+    answer, probabilities = tf.stack(chosen, axis=1), tf.stack(steps, axis=1)
+    going_on = tf.cast(answer != task.PAD, tf.int32)
     until_end = tf.math.cumprod(going_on, axis=1, exclusive=True)  # 1 up to the first pad, and at it
     best = tf.reduce_max(probabilities, axis=-1)
     confidence = tf.reduce_prod(tf.where(until_end == 1, best, 1.0), axis=1)
-    return tf.where(until_end * going_on == 1, characters, task.PAD), probabilities, confidence
+    return tf.where(until_end * going_on == 1, answer, task.PAD), probabilities, confidence
 
 
-def _spell(characters: tf.Tensor) -> tf.Tensor:
+def _spell(tokens: tf.Tensor) -> tf.Tensor:
     """Tokens int32 [B, 4] -> strings [B]."""
     alphabet = tf.constant(["" if character == " " else character for character in task.ALPHABET])
-    return tf.strings.reduce_join(tf.gather(alphabet, characters), axis=1)
-
-
-def _installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    return tf.strings.reduce_join(tf.gather(alphabet, tokens), axis=1)

@@ -4,9 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training import TrainingError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class _Written(BaseModel):
@@ -21,7 +23,7 @@ class Golden(_Written):
 
 
 class Made(_Written):
-    """What it takes to make the same weights again."""
+    """Where the weights come from: the commit and command that began the training, the libraries that exported it."""
 
     git_commit: str
     command: str
@@ -52,7 +54,7 @@ class Metadata(_Written):
     """All of `metadata.json`."""
 
     format_version: Literal[1] = 1
-    name: str
+    name: str = Field(pattern=NAME_PATTERN)
     version: int
     network: str
     alphabet: str
@@ -79,10 +81,16 @@ def read(artifact: Path) -> Metadata:
     """
     try:
         metadata = Metadata.model_validate_json((artifact / "metadata.json").read_bytes())
-        checksums = (artifact / "checksums.txt").read_text()
+        lines = [line.split("  ", 1) for line in (artifact / "checksums.txt").read_text().splitlines()]
+        recorded = {name: digest for digest, name in lines}
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise TrainingError(
+            f"{artifact / 'metadata.json'} is not that of an artifact: {field}: {first['msg']}"
+        ) from error
     except (OSError, ValueError) as error:
         raise TrainingError(f"{artifact} is not an artifact: {error}") from error
-    recorded = {name: digest for digest, name in (line.split(maxsplit=1) for line in checksums.splitlines())}
     found = _digests(artifact)
     for name in sorted({*recorded, *found} - {"metadata.json"}):
         if recorded.get(name) != found.get(name):
@@ -91,7 +99,7 @@ def read(artifact: Path) -> Metadata:
 
 
 def _digests(artifact: Path) -> dict[str, str]:
-    files = sorted(file for file in artifact.rglob("*") if file.is_file() and file.name != "checksums.txt")
+    files = sorted(file for file in artifact.rglob("[!.]*") if file.is_file() and file.name != "checksums.txt")
     return {str(file.relative_to(artifact)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

@@ -8,13 +8,14 @@ from keras import layers
 
 from training import task
 
-HIDDEN_UNITS = 128
+HIDDEN_UNITS = 128  # the tutorial's
 
 
 def repeat_vector() -> keras.Sequential:
     """The tutorial's encoder-decoder: float32 one-hot [B, 7, 12] -> probabilities float32 [B, 4, 12].
 
-    From the Keras tutorial on return_sequences, RepeatVector and TimeDistributed (keras-io, examples/nlp/addition_rnn).
+    From the Keras tutorial on return_sequences, RepeatVector and TimeDistributed. keras-io, examples/nlp/addition_rnn,
+    is the same, but for a Dense that needs no TimeDistributed around it.
     """
     return keras.Sequential(
         [

@@ -6,10 +6,11 @@ import numpy.typing as npt
 ALPHABET = "0123456789+ "
 PAD = ALPHABET.index(" ")
 LARGEST_OPERAND = 999
-QUERY_LENGTH = 7
-ANSWER_LENGTH = 4
+DIGITS = len(str(LARGEST_OPERAND))
+QUERY_LENGTH = 2 * DIGITS + 1
+ANSWER_LENGTH = len(str(2 * LARGEST_OPERAND))
 EXAMPLE = "123+456"
-_OPERAND = "(0|[1-9][0-9]{0,2})"
+_OPERAND = f"(0|[1-9][0-9]{{0,{DIGITS - 1}}})"
 QUERY_PATTERN = rf"^{_OPERAND}\+{_OPERAND}$"
 
 Tokens = npt.NDArray[np.uint8]
@@ -28,10 +29,13 @@ def tokens(texts: Texts, length: int) -> Tokens:
 
     Raises ValueError for a text that is longer, or that the alphabet cannot spell.
     """
-    if texts.dtype.itemsize > length:
-        raise ValueError(f"a text has {texts.dtype.itemsize} characters; at most {length} fit")
-    characters = np.char.ljust(texts, length).astype(f"S{length}").view(np.uint8).reshape(-1, length)
-    found = byte_tokens()[characters]
+    longest = np.char.str_len(texts).max(initial=0)
+    if longest > length:
+        raise ValueError(f"a text has {longest} characters; at most {length} fit")
+    spelling = (
+        np.char.ljust(texts, length).astype(f"S{length}").view(np.uint8).reshape(-1, length)
+    )  # (B, length): bytes
+    found = byte_tokens()[spelling]
     if (found < 0).any():
         raise ValueError(f"a text has a character outside the alphabet {ALPHABET!r}")
     return found.astype(np.uint8)
@@ -51,14 +55,14 @@ def answer_tokens(answers: Texts) -> Tokens:
 def domain() -> tuple[Texts, Texts]:
     """Every query that there is, with its true answer: bytes [1,000,000] twice; "a+b" stands at 1000 a + b."""
     operands = np.arange(LARGEST_OPERAND + 1)
-    spelled = operands.astype("S3")
+    spelled = operands.astype(f"S{DIGITS}")
     queries = np.char.add(np.char.add(spelled, b"+")[:, None], spelled[None, :])
     answers = (operands[:, None] + operands[None, :]).astype("S4")
     return queries.ravel(), answers.ravel()
 
 
 def spell(answers: Tokens) -> Texts:
-    """Tokens [B, ANSWER_LENGTH] -> bytes [B]: the characters before the first pad."""
+    """Tokens uint8 [B, ANSWER_LENGTH] -> bytes [B]: the characters before the first pad."""
     ended = np.logical_or.accumulate(answers == PAD, axis=1)
     characters = np.where(ended, b"", np.array(list(ALPHABET), "S1")[answers])
     return np.ascontiguousarray(characters).view(f"S{ANSWER_LENGTH}").ravel()

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, jsonify
 
 from service.repository import Repository
+from service.schemas import Model
 
 
 def health_routes(repository: Repository) -> Blueprint:
@@ -15,7 +16,7 @@ def health_routes(repository: Repository) -> Blueprint:
 
     @routes.get("/ready")
     def ready() -> Response:
-        metadata = repository.current().artifact.metadata
-        return jsonify(status="ready", model={"name": metadata.name, "version": metadata.version})
+        model = Model.of(repository.current().artifact.metadata)
+        return jsonify(status="ready", model=model.model_dump())
 
     return routes

@@ -28,8 +28,8 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         metadata = artifact.metadata
         body = read_body(PredictRequest, metadata, {"query": metadata.query_example})
         [prediction] = batcher.predict([body.query])
-        answer = Answer.of(body.query, prediction, metadata.alphabet if body.characters else None)
-        return _json(PredictResponse(**dict(answer), model=_model(metadata)))
+        alphabet = metadata.alphabet if body.characters else None
+        return _json(PredictResponse.of(body.query, prediction, alphabet, model=Model.of(metadata)))
 
     @routes.post("/predict/batch")
     def predict_batch() -> Response:
@@ -39,13 +39,9 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         alphabet = metadata.alphabet if body.characters else None
         answered = zip(body.queries, batcher.predict(body.queries), strict=True)
         answers = [Answer.of(query, prediction, alphabet) for query, prediction in answered]
-        return _json(BatchResponse(predictions=answers, model=_model(metadata)))
+        return _json(BatchResponse(predictions=answers, model=Model.of(metadata)))
 
     return routes
-
-
-def _model(metadata: Metadata) -> Model:
-    return Model(name=metadata.name, version=metadata.version)
 
 
 def _json(answer: BaseModel) -> Response:

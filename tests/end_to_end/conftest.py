@@ -70,20 +70,19 @@ class Service:
         """JSON there, whatever back."""
         return requests.post(self.url + path, json=body, timeout=30)
 
-    def send(self, request: bytes, *, finish: bool = True, seconds: float = 20) -> bytes:
+    def send(self, request: bytes) -> bytes:
         """Raw bytes there, raw bytes back until the service closes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
             connection.sendall(request)
-            if finish:
-                connection.shutdown(socket.SHUT_WR)
+            connection.shutdown(socket.SHUT_WR)
             received = b""
             while piece := connection.recv(65536):
                 received += piece
             return received
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stop it, and give its exit status."""
-        self.process.send_signal(number)
+    def stop(self) -> int:
+        """Stop it in order, and give its exit status."""
+        self.process.send_signal(signal.SIGTERM)
         return self.exit_status()
 
     def exit_status(self) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from tests.conftest import ROOT, missing
 from tests.end_to_end.conftest import free_port
@@ -116,18 +115,12 @@ def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
 
 def test_sigterm_ends_it_in_order(composed: Composed) -> None:
     container = docker("run", "--detach", "--read-only", inspect(composed.container)["Image"])
-    until_healthy(container)
-    docker("stop", container)
-    state = inspect(container)["State"]
-    docker("rm", container)
-    assert state["ExitCode"] == 0
-
-
-def test_a_killed_worker_makes_no_unhealthy_container(composed: Composed) -> None:
-    docker("exec", composed.container, "python", "-c", KILL_A_WORKER)
-    until_healthy(composed.container)
-    answer = requests.post(f"http://127.0.0.1:{composed.port}/predict", json={"query": "1+1"}, timeout=30)
-    assert answer.status_code in (200, 503)
+    try:
+        until_healthy(container)
+        docker("stop", container)
+        assert inspect(container)["State"]["ExitCode"] == 0
+    finally:
+        docker("rm", "--force", container)
 
 
 @pytest.mark.parametrize(
@@ -141,10 +134,3 @@ def test_the_files_are_clean(command: list[str]) -> None:
     program = Path(sys.executable).with_name(command[0])
     checked = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-KILL_A_WORKER = """
-import os, pathlib, signal
-workers = [int(p.name) for p in pathlib.Path("/proc").glob("[0-9]*") if p.name not in ("1", str(os.getpid()))]
-os.kill(workers[0], signal.SIGKILL)
-"""

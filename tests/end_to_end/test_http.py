@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Callable
 
 import pytest
@@ -41,8 +40,9 @@ def problem(response: bytes) -> tuple[int, str]:
         (POST + b"bad header\r\n\r\n", 400, "/problems/bad-request"),
         (b"POST /predict HTTP/9.9\r\n\r\n", 400, "/problems/bad-request"),
         (b"GET /health/live HTTP/1.1\r\n\r\n", 400, "/problems/bad-request"),
+        (POST + b"Transfer-Encoding: foo\r\n\r\n", 501, "/problems/not-implemented"),
         (b"\x16\x03\x01\r\n\r\n", 400, "/problems/bad-request"),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "/problems/uri-too-long"),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "/problems/request-uri-too-long"),
         (POST + b"X: " + b"a" * 9000 + b"\r\n\r\n", 431, "/problems/request-header-fields-too-large"),
     ],
 )
@@ -77,9 +77,32 @@ def test_slow_clients_do_not_keep_the_threads(start: Callable[..., Service], beg
     slow = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(8)]
     for connection in slow:
         connection.sendall(begun)
-    time.sleep(0.5)
     assert service.post("/predict", {"query": "1+1"}).status_code == 200
     for connection in slow:
+        connection.close()
+
+
+def test_a_slow_body_is_answered_as_one_that_was_cut_short(start: Callable[..., Service]) -> None:
+    service = start(workers=1, receive_seconds=1).ready()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as slow:
+        slow.sendall(POST + b"Content-Length: 20\r\n\r\n{")
+        received = b""
+        while piece := slow.recv(65536):
+            received += piece
+    assert problem(received) == (400, "/problems/incomplete")
+
+
+def test_who_does_not_read_the_answer_does_not_keep_a_thread(start: Callable[..., Service]) -> None:
+    service = start(workers=1, threads=2, receive_seconds=1, deadline_seconds=1).ready()
+    body = json.dumps({"queries": ["123+456"] * 4096, "characters": True}).encode()
+    request = POST.replace(b"/predict", b"/predict/batch") + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    deaf = [socket.socket() for _ in range(4)]
+    for connection in deaf:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", service.port))
+        connection.sendall(request)
+    assert service.post("/predict", {"query": "1+1"}).status_code == 200
+    for connection in deaf:
         connection.close()
 
 

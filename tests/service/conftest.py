@@ -26,7 +26,10 @@ METADATA = Metadata(
 
 
 class StandIn:
-    """Answers a query with its own first character: nobody can take that for a sum, or for another query's answer."""
+    """Answers a query with its own first operand: nobody can take that for a sum, or for another query's answer.
+
+    Each character has a probability of a half, and the others the less the later they come in the alphabet.
+    """
 
     metadata = METADATA
 
@@ -34,9 +37,10 @@ class StandIn:
         return [self.answer(query) for query in queries]
 
     def answer(self, query: str) -> Prediction:
-        probabilities = np.full((4, 12), 0.01, np.float32)
-        probabilities[[0, 1, 2, 3], [int(query[0]), 11, 11, 11]] = 0.5
-        return Prediction(query[0], 0.25, probabilities)
+        answer = query.split("+")[0]
+        probabilities = np.tile(np.linspace(0.06, 0.03, 12, dtype=np.float32), (4, 1))
+        probabilities[range(4), [METADATA.alphabet.index(character) for character in answer.ljust(4)]] = 0.5
+        return Prediction(answer, 0.5 ** min(len(answer) + 1, 4), probabilities)
 
 
 def app_of(network: Any, tmp_path: Path, **settings: Any) -> Flask:

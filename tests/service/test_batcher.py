@@ -1,6 +1,7 @@
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event
+from threading import Event, get_ident
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def echo(queries: list[str]) -> list[Prediction]:
 
 
 def batcher_of(network: Callable[[list[str]], list[Prediction]], queued: int = 100, seconds: float = 10) -> Batcher:
-    return Batcher(network, largest_call=4, max_queued_queries=queued, deadline_seconds=seconds)
+    return Batcher(network, shared_call_queries=4, max_queued_queries=queued, deadline_seconds=seconds)
 
 
 class Gate:
@@ -44,15 +45,31 @@ def enqueue(threads: ThreadPoolExecutor, batcher: Batcher, *requests: list[str])
     """Each request in a thread of its own, in this order in the queue."""
     futures = []
     for queries in requests:
-        before = len(batcher._queue)
+        queued = batcher.queued_queries + len(queries)
         futures.append(threads.submit(batcher.predict, queries))
-        while len(batcher._queue) == before:
-            pass
+        for _ in range(10_000):
+            if batcher.queued_queries == queued:
+                break
+            time.sleep(0.001)
     return futures
 
 
-def test_a_lone_request_calls_at_once() -> None:
-    assert [prediction.answer for prediction in batcher_of(echo).predict(["a", "b"])] == ["a", "b"]
+def test_a_lone_request_is_answered_by_its_own_thread() -> None:
+    threads = []
+
+    def network(queries: list[str]) -> list[Prediction]:
+        threads.append(get_ident())
+        return echo(queries)
+
+    assert [prediction.answer for prediction in batcher_of(network).predict(["a", "b"])] == ["a", "b"]
+    assert threads == [get_ident()]
+
+
+@pytest.mark.timeout(20)
+def test_a_lone_request_waits_for_no_company() -> None:
+    batcher = batcher_of(echo)
+    for _ in range(10_000):  # a timer of 2 ms would not be done with them
+        batcher.predict(["a"])
 
 
 def test_what_waits_while_the_network_is_busy_shares_the_next_call() -> None:
@@ -126,9 +143,12 @@ def test_who_waits_too_long_leaves_and_is_not_worked_for() -> None:
 @given(st.lists(st.lists(st.text(min_size=1), min_size=1, max_size=6), max_size=30))
 @settings(deadline=None, max_examples=50)
 def test_each_answer_goes_to_its_own_caller(requests: list[list[str]]) -> None:
-    batcher = batcher_of(echo, queued=1000)
+    def slow_echo(queries: list[str]) -> list[Prediction]:
+        time.sleep(0.001)  # the others come meanwhile
+        return echo(queries)
+
+    batcher = batcher_of(slow_echo, queued=1000)
     with ThreadPoolExecutor(16) as threads:
-        assert [answers(threads.submit(batcher.predict, queries)) for queries in requests] == requests
         assert [answers(future) for future in [threads.submit(batcher.predict, each) for each in requests]] == requests
 
 

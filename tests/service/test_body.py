@@ -41,7 +41,7 @@ def test_what_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
 def test_a_number_that_is_too_long_is_refused(tmp_path: Path) -> None:
     status, kind, detail = refused(app_of(StandIn(), tmp_path).test_client(), b'{"query": ' + b"9" * 5000 + b"}")
     assert (status, kind) == (400, "/problems/unreadable")
-    assert "4300 digits" in detail
+    assert detail == "a number has more digits than can be read"
 
 
 def test_a_key_may_stand_once(client: FlaskClient) -> None:
@@ -50,6 +50,7 @@ def test_a_key_may_stand_once(client: FlaskClient) -> None:
     assert detail == "the key 'query' stands twice in one object: name each field once"
 
 
+@pytest.mark.timeout(20)
 def test_the_doubled_of_many_keys_is_found_soon(tmp_path: Path) -> None:
     keys = [*range(80_000), 79_999]
     body = b"{" + b",".join(b'"%d":1' % key for key in keys) + b"}"

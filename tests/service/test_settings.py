@@ -14,7 +14,15 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "70000"), ("PORT", "http"), ("WORKERS", "0"), ("MODEL", "../elsewhere"), ("DEADLINE_SECONDS", "nan")],
+    [
+        ("PORT", "70000"),
+        ("PORT", "http"),
+        ("WORKERS", "0"),
+        ("MODEL", "../elsewhere"),
+        ("DEADLINE_SECONDS", "nan"),
+        ("DEADLINE_SECONDS", "inf"),
+        ("RECEIVE_SECONDS", "inf"),
+    ],
 )
 def test_a_value_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"ADDER_{name}", value)

@@ -46,10 +46,20 @@ def test_calibration_error_is_the_distance_of_confidence_from_accuracy() -> None
     assert evaluate.calibration_error(right, np.array([1, 1, 1, 0], np.float32)) == 0
     assert evaluate.calibration_error(right, np.array([1, 1, 1, 1], np.float32)) == pytest.approx(0.25)
     assert evaluate.calibration_error(right, np.array([0.5, 0.5, 0.5, 0.5], np.float32)) == pytest.approx(0.25)
+    overall_right_but_not_in_its_bins = np.array([0.2, 0.8], np.float32)
+    assert evaluate.calibration_error(right[2:], overall_right_but_not_in_its_bins) == pytest.approx(0.8)
 
 
 def test_a_folder_that_is_no_artifact_is_one_line(tmp_path: Path) -> None:
     refused = run_training("evaluate", tmp_path)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: {tmp_path} is not an artifact: ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "text"), [("metadata.json", "{}"), ("checksums.txt", "nothing")])
+def test_a_damaged_file_is_one_line(artifact: Path, name: str, text: str) -> None:
+    (artifact / name).write_text(text)
+    refused = run_training("evaluate", artifact)
+    assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1

@@ -102,13 +102,21 @@ def test_a_version_is_not_written_over(checkpoints: Path, artifact: Path) -> Non
     assert refused.stderr == f"error: {artifact} exists: name a version that does not\n"
 
 
-def test_the_next_version_is_the_default(checkpoints: Path, artifact: Path) -> None:
-    assert export.export(checkpoints, artifact.parent.parent, "adder", None) == artifact.with_name("2")
-
-
 def test_what_was_not_trained_is_not_exported(tmp_path: Path) -> None:
     refused = run_training("export", tmp_path / "nothing", "--artifacts", tmp_path)
     assert refused.stderr.startswith(f"error: {tmp_path / 'nothing'} holds no training")
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a b", ".hidden"])
+def test_a_name_that_no_service_takes_is_refused(checkpoints: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(TrainingError, match="is not made of letters"):
+        export.export(checkpoints, tmp_path, name, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_folders_are_no_versions(checkpoints: Path, artifact: Path) -> None:
+    artifact.with_name("1.bak").mkdir()
+    assert export.export(checkpoints, artifact.parent.parent, "adder", None) == artifact.with_name("2")
 
 
 def test_an_unfinished_training_is_not_exported(checkpoints: Path, tmp_path: Path) -> None:

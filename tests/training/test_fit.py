@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,8 +41,10 @@ def test_progress_says_how_right_it_is_and_how_long_it_will_take(trained: tuple[
 
 
 def test_a_seed_gives_the_same_weights_bit_for_bit(unbroken: Path, tmp_path: Path) -> None:
-    run_training("train", tmp_path, *SHORT)
-    assert weights(tmp_path) == weights(unbroken)
+    run_training("train", tmp_path / "same", *SHORT)
+    assert weights(tmp_path / "same") == weights(unbroken)
+    run_training("train", tmp_path / "other", *SHORT, "--seed", 2)
+    assert weights(tmp_path / "other") != weights(unbroken)
 
 
 def test_a_killed_training_goes_on_to_the_weights_of_an_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
@@ -58,7 +61,7 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_unbroken_one(unbroken: P
 
 def test_a_finished_training_is_left_as_it_is(unbroken: Path) -> None:
     before = fit.checkpoint_of(unbroken).read_bytes()
-    assert run_training("train", unbroken, *SHORT).returncode == 0
+    assert run_training("train", unbroken, *SHORT).stdout.endswith("export it, or train into another folder\n")
     assert fit.checkpoint_of(unbroken).read_bytes() == before
 
 
@@ -73,6 +76,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     fit.checkpoint_of(tmp_path).write_bytes(b"half of a checkpoint")
     with pytest.raises(TrainingError, match=r"network\.keras cannot be read"):
         fit.read_checkpoint(tmp_path)
+
+
+def test_a_training_without_a_finished_epoch_says_how_to_go_on(unbroken: Path, tmp_path: Path) -> None:
+    shutil.copy(unbroken / "recipe.json", tmp_path)
+    with pytest.raises(TrainingError, match=r"has no finished epoch: run `python -m training train .*` to its end"):
+        fit.read_checkpoint(tmp_path)
+
+
+def test_a_damaged_recipe_is_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"recipe\.json is damaged"):
+        fit.read_recipe(tmp_path)
 
 
 def test_exact_match_wants_every_character() -> None:

@@ -21,6 +21,16 @@ def test_a_loading_worker_refuses_queries(tmp_path: Path) -> None:
     assert client.post("/predict", json={"query": "1+1"}).status_code == 503
 
 
+def test_a_worker_that_cannot_load_says_so_without_hope(tmp_path: Path) -> None:
+    app = create_app(Settings(artifacts=tmp_path))
+    app.extensions["repository"].start(lambda: None).join(10)
+    response = app.test_client().get("/health/ready")
+    assert response.status_code == 503
+    assert "Retry-After" not in response.headers
+    assert response.get_json(force=True)["type"] == "/problems/broken-artifact"
+    assert str(tmp_path) not in response.text
+
+
 def test_a_loaded_worker_is_ready(tmp_path: Path) -> None:
     response = app_of(StandIn(), tmp_path).test_client().get("/health/ready")
     assert response.json == {"status": "ready", "model": {"name": "adder", "version": 1}}

@@ -1,5 +1,6 @@
 import json
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,8 +19,8 @@ def test_a_query_is_answered_with_what_the_network_says(client: FlaskClient) -> 
     assert response.status_code == 200
     assert response.json == {
         "query": "123+456",
-        "answer": "1",
-        "confidence": 0.25,
+        "answer": "123",
+        "confidence": 0.0625,
         "model": {"name": "adder", "version": 1},
     }
 
@@ -35,9 +36,21 @@ def test_characters_have_probabilities_and_runners_up(client: FlaskClient) -> No
     assert response.json is not None
     first, end = response.json["characters"]
     assert (first["character"], first["probability"]) == ("9", 0.5)
-    assert len(first["runners_up"]) == 3
+    assert [each["character"] for each in first["runners_up"]] == ["0", "1", "2"]
+    assert [each["probability"] for each in first["runners_up"]] == pytest.approx([0.06, 0.0573, 0.0545], abs=1e-4)
     assert end["character"] == " "
     assert response.json["confidence"] == first["probability"] * end["probability"]
+
+
+def test_an_answer_of_full_length_has_no_end(tmp_path: Path) -> None:
+    class Long(StandIn):
+        def answer(self, query: str) -> Prediction:
+            return super().answer("1998+" + query)
+
+    client = app_of(Long(), tmp_path).test_client()
+    response = client.post("/predict", json={"query": "999+999", "characters": True})
+    assert response.json is not None
+    assert "".join(each["character"] for each in response.json["characters"]) == "1998"
 
 
 def test_a_batch_is_answered_in_order(client: FlaskClient) -> None:
@@ -92,9 +105,9 @@ def test_a_query_of_the_wrong_form_is_refused(tmp_path: Path, query: str, detail
         ({"query": None}, "#/query", "Input should be a valid string"),
         ({"query": ["1+1"]}, "#/query", "Input should be a valid string"),
         ({"query": "1+1", "more": 1}, "#/more", "Extra inputs are not permitted"),
-        ({"query": "1+1", "a/b~c": 1}, "#/a~1b~0c", "Extra inputs are not permitted"),
+        ({"query": "1+1", "a/b~c d": 1}, "#/a~1b~0c%20d", "Extra inputs are not permitted"),
         ({"query": "1+1", "characters": 1}, "#/characters", "Input should be a valid boolean"),
-        (["1+1"], "#", "Input should be a valid dictionary or instance of PredictRequest"),
+        (["1+1"], "#", "the body should be a JSON object"),
     ],
 )
 def test_a_body_of_the_wrong_shape_is_refused(client: FlaskClient, body: Any, pointer: str, detail: str) -> None:
@@ -112,6 +125,13 @@ def test_each_bad_query_of_a_batch_is_named(client: FlaskClient) -> None:
     assert problem["example"] == {"queries": ["123+456"]}
 
 
+def test_no_more_errors_are_listed_than_a_batch_may_have(client: FlaskClient) -> None:
+    response = client.post("/predict/batch", json={str(number): 0 for number in range(50)})
+    problem = response.get_json(force=True)
+    assert len(problem["errors"]) == 10
+    assert problem["detail"].endswith("(and 50 more, see errors)")
+
+
 @pytest.mark.parametrize("count", [0, 11])
 def test_a_batch_has_limits(client: FlaskClient, count: int) -> None:
     response = client.post("/predict/batch", json={"queries": ["1+1"] * count})
@@ -120,24 +140,49 @@ def test_a_batch_has_limits(client: FlaskClient, count: int) -> None:
     assert detail == f"#/queries: a batch holds 1 to 10 queries, and this one {count}"
 
 
+class Slow(StandIn):
+    """Waits to be let through."""
+
+    def __init__(self) -> None:
+        self.called, self.answer_now = Event(), Event()
+
+    def predict(self, queries: list[str]) -> list[Prediction]:
+        self.called.set()
+        assert self.answer_now.wait(10)
+        return super().predict(queries)
+
+
 def test_what_does_not_fit_into_the_queue_is_refused_at_once(tmp_path: Path) -> None:
-    answer = Event()
-
-    class Slow(StandIn):
-        def predict(self, queries: list[str]) -> list[Prediction]:
-            assert answer.wait(10)
-            return super().predict(queries)
-
-    app = app_of(Slow(), tmp_path, max_batch_queries=1, max_queued_queries=1)
+    network = Slow()
+    app = app_of(network, tmp_path, max_batch_queries=1, max_queued_queries=1)
     with ThreadPoolExecutor() as threads:
-        posts = [threads.submit(lambda: app.test_client().post("/predict", json={"query": "1+1"})) for _ in range(3)]
-        [refused], others = wait(posts, return_when=FIRST_COMPLETED)
-        answer.set()
-    response = refused.result()
+        others = [threads.submit(app.test_client().post, "/predict", json={"query": "1+1"})]
+        assert network.called.wait(10)
+        others.append(threads.submit(app.test_client().post, "/predict", json={"query": "1+1"}))
+        batcher = app.extensions["repository"].current().batcher
+        for _ in range(10_000):
+            if batcher.queued_queries == 1:
+                break
+            time.sleep(0.001)
+        response = app.test_client().post("/predict", json={"query": "1+1"})
+        network.answer_now.set()
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "1"
     assert response.get_json(force=True)["type"] == "/problems/queue-full"
     assert [other.result().status_code for other in others] == [200, 200]
+
+
+def test_who_waits_too_long_gets_504(tmp_path: Path) -> None:
+    network = Slow()
+    app = app_of(network, tmp_path, deadline_seconds=0.1)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(app.test_client().post, "/predict", json={"query": "1+1"})
+        assert network.called.wait(10)
+        response = app.test_client().post("/predict", json={"query": "1+1"})
+        network.answer_now.set()
+    assert response.status_code == 504
+    assert response.get_json(force=True)["type"] == "/problems/deadline-exceeded"
+    assert first.result().status_code == 200
 
 
 def test_a_failure_of_the_network_is_a_problem(tmp_path: Path) -> None:
