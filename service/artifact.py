@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.problems import BrokenArtifact
 
@@ -44,6 +44,13 @@ class Metadata(BaseModel):
         except re.error as error:
             raise ValueError(str(error)) from error
         return pattern
+
+    @model_validator(mode="after")
+    def _queries_are_valid(self) -> Self:
+        for query in [self.query_example, *(golden.query for golden in self.golden)]:
+            if not re.fullmatch(self.query_pattern, query):
+                raise ValueError(f"the query {query!r} does not match query_pattern, {self.query_pattern}")
+        return self
 
     @field_validator("batch_sizes")
     @classmethod
@@ -90,6 +97,8 @@ def verify(folder: Path) -> Metadata:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
         except OSError as error:
             raise BrokenArtifact(f"{file} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise BrokenArtifact(f"{checksums} names {name!r}, which is no file") from error
         if digest != recorded[name]:
             raise BrokenArtifact(f"{file} has changed since it was exported: its SHA-256 is not the one in {checksums}")
     return _read_metadata(folder / "metadata.json")
@@ -133,6 +142,8 @@ class Artifact:
             predictions = artifact.predict([golden.query for golden in metadata.golden])
         except Exception as error:
             raise BrokenArtifact(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from error
+        if predictions[0].probabilities.shape[-1] != len(metadata.alphabet):
+            raise BrokenArtifact(f"{folder} has an alphabet of another size than the characters of its network")
         for golden, prediction in zip(metadata.golden, predictions, strict=True):
             if golden.answer != prediction.answer:
                 raise BrokenArtifact(

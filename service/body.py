@@ -20,6 +20,8 @@ from service.problems import (
 )
 from service.schemas import Limits
 
+MAX_KEYS = 100  # far more than any request has; each that is unknown costs an error
+
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -68,6 +70,8 @@ def _parse(body: bytes) -> Any:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise Unreadable(f"an object has {len(pairs)} keys, and at most {MAX_KEYS} are read")
     found = dict(pairs)
     if len(found) < len(pairs):
         [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
@@ -80,6 +84,8 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def _field_error(error: Any) -> FieldError:
-    path = "".join("/" + quote(str(part).replace("~", "~0").replace("/", "~1"), safe="~") for part in error["loc"])
+    path = "".join(
+        "/" + quote(str(part)[:100].replace("~", "~0").replace("/", "~1"), safe="~") for part in error["loc"]
+    )
     detail = "the body should be a JSON object" if error["type"] == "model_type" else error["msg"]
     return FieldError(f"#{path}", detail)

@@ -8,6 +8,7 @@ others down with it.
 import logging
 import multiprocessing
 import os
+import resource
 import socket
 import sys
 from contextlib import suppress
@@ -24,6 +25,10 @@ from service.problems import BrokenArtifact, raw_response
 from service.repository import newest
 from service.settings import Settings
 from service.worker import PunctualWorker
+
+# Each connection is an open file, and the usual 1024 are fewer than the 1000 connections and what else is open.
+_, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_most_files, _most_files))
 
 # For the workers. oneDNN, unless it is off, announces itself on stderr whatever the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -49,6 +54,7 @@ workers = settings.workers
 threads = settings.threads
 graceful_timeout = settings.shutdown_seconds
 control_socket_disable = True
+forwarder_headers = ""  # no client says where the application is mounted
 
 
 def application() -> Flask:

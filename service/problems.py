@@ -1,7 +1,7 @@
 """The tree of errors, and the one place that turns them into application/problem+json (RFC 9457).
 
 Problem
-├── Unreadable            400  not JSON, not UTF-8, nested too deep
+├── Unreadable            400  not JSON, not UTF-8, nested too deep, too many keys
 │   └── DuplicateKey      400
 ├── Incomplete            400  a body shorter than announced, or badly chunked
 ├── TooLarge              413
@@ -50,7 +50,7 @@ class Problem(Exception):
 
 
 class Unreadable(Problem):
-    name, title, status = "unreadable", "The body is not JSON", 400
+    name, title, status = "unreadable", "The body cannot be read as JSON", 400
 
 
 class DuplicateKey(Unreadable):

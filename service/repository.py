@@ -30,7 +30,10 @@ def newest(settings: Settings, attempt: Callable[[Path], Opened]) -> Opened:
     Raises BrokenArtifact, about the newest version, where there is no such.
     """
     model = settings.artifacts / settings.model
-    versions = [folder for folder in model.glob("*") if folder.name.isascii() and folder.name.isdigit()]
+    try:
+        versions = [folder for folder in model.glob("*") if folder.name.isascii() and folder.name.isdigit()]
+    except OSError as error:
+        raise BrokenArtifact(f"{model} cannot be read: {error.strerror}") from error
     if not versions:
         raise BrokenArtifact(f"{model.absolute()} holds no version: export one, or set ADDER_ARTIFACTS and ADDER_MODEL")
     broken: list[BrokenArtifact] = []
@@ -61,6 +64,9 @@ class Repository:
         def run() -> None:
             try:
                 self.load()
+            except BrokenArtifact as problem:
+                self._failed = True
+                log.error("no version could be loaded: %s", problem)
             except Exception:
                 self._failed = True
                 log.exception("no version could be loaded")

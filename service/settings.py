@@ -36,9 +36,12 @@ class Settings(BaseSettings):
     artifacts: Path = Field(Path("model_artifacts"), description="Folder that holds `<model>/<version>/`.")
     model: str = Field("adder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the artifact to serve.")
     workers: int = Field(
-        default_factory=usable_cores, ge=1, description="Processes; by default one for each core that may be used."
+        default_factory=usable_cores,
+        ge=1,
+        le=1024,
+        description="Processes; by default one for each core that may be used.",
     )
-    threads: int = Field(32, ge=1, description="Requests that each worker handles at a time.")
+    threads: int = Field(32, ge=1, le=1024, description="Requests that each worker handles at a time.")
     max_batch_queries: int = Field(4096, ge=1, description="Queries that one request may hold.")
     max_body_bytes: int = Field(1_048_576, ge=1, description="Largest body of a request.")
     max_queued_queries: int = Field(

@@ -1,12 +1,16 @@
 """gunicorn's threaded worker, stricter with clients."""
 
+import errno
+import selectors
 import socket
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from gunicorn.http.errors import InvalidHeader
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.http.errors import InvalidHeader, ParseException
+from gunicorn.util import close_graceful
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 
 class PunctualWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -35,13 +39,39 @@ class PunctualWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no t
         """While others can answer, one that is still loading leaves the connections to them."""
         super().set_accept_enabled(enabled and (self.loaded[self.slot] or not any(self.loaded)))
 
+    def accept(self, listener: Any) -> None:
+        """A connection gets a thread when it has sent something; gunicorn's own gives it one for seconds before."""
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ECONNABORTED):
+                return
+            raise
+        conn = TConn(self.cfg, client, address, listener.getsockname())  # which makes the socket non-blocking
+        conn.timeout = time.monotonic() + self.receive_seconds
+        self.nr_conns += 1
+        self.pending_conns.append(conn)
+        self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
     def handle(self, conn: Any) -> Any:
         """In a thread of its own: one request, from taking up the connection to having sent the answer."""
         self._begun[conn] = time.monotonic()
         try:
-            return super().handle(conn)
+            goes_on = super().handle(conn)
+            if not goes_on:
+                # gunicorn waits up to two seconds for the client to close, in its main loop, where that stops all.
+                close_graceful(conn.sock, timeout=0.5)
+                conn.close = lambda **_: None
+            return goes_on
         finally:
             del self._begun[conn]
+
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
+        """The rest of a body that was answered unread may be badly chunked: too late for a second answer."""
+        try:
+            return bool(super()._keepalive_after(conn, keepalive))
+        except (OSError, ParseException):
+            return False
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Hand a request to the application, unless it names no host (RFC 9112 section 3.2)."""

@@ -47,6 +47,8 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
         check(network, signatures)
         write(unfinished, _describe(recipe, name, version, signatures["serving_default"]))
         unfinished.rename(artifact)
+    except tf.errors.OpError as error:
+        raise TrainingError(f"{artifact} cannot be written: {error.message}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return artifact

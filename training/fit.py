@@ -54,7 +54,7 @@ def read_checkpoint(folder: Path) -> keras.Model:
         raise TrainingError(f"{folder} has no finished epoch: run `{read_recipe(folder).command}` to its end")
     try:
         return keras.saving.load_model(checkpoint_of(folder))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TrainingError(f"{checkpoint_of(folder)} cannot be read; train again into another folder") from error
 
 

@@ -71,6 +71,30 @@ def test_a_client_that_leaves_disturbs_nobody(service: Service) -> None:
     assert service.post("/predict", {"query": "1+1"}).status_code == 200
 
 
+def test_a_header_does_not_move_the_application(service: Service) -> None:
+    for header in ("SCRIPT_NAME", "PATH_INFO"):
+        response = requests.get(f"{service.url}/health/live", headers={header: "/elsewhere"}, timeout=30)
+        assert response.status_code in (200, 400)
+
+
+def test_an_unread_body_gets_no_second_answer(service: Service) -> None:
+    response = service.send(b"POST /x HTTP/1.1\r\nHost: adder\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    assert response.startswith(b"HTTP/1.1 404")
+    assert response.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /health/live HTTP/1.1\r\nHost: adder\r\nConnection: close\r\n\r\n"])
+def test_clients_that_only_stay_connected_cost_nobody_else(start: Callable[..., Service], said: bytes) -> None:
+    service = start(workers=1, threads=8).ready()
+    connections = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(60)]
+    for connection in connections:
+        connection.sendall(said)
+    for _ in range(10):  # gunicorn's own answers the first after half a minute or two
+        assert requests.get(f"{service.url}/health/live", timeout=20).status_code == 200
+    for connection in connections:
+        connection.close()
+
+
 @pytest.mark.parametrize("begun", [b"POST /pre", POST + b"Content-Length: 20\r\n\r\n{"])
 def test_slow_clients_do_not_keep_the_threads(start: Callable[..., Service], begun: bytes) -> None:
     service = start(workers=1, threads=4, receive_seconds=2).ready()

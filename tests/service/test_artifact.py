@@ -48,6 +48,7 @@ def test_both_packages_mean_the_same_metadata() -> None:
         ("checksums.txt", None, "cannot be read: No such file or directory"),
         ("checksums.txt", b"nothing", "is not a list of checksums"),
         ("checksums.txt", b"\xff", "is not a list of checksums"),
+        ("checksums.txt", b"0  \x00", "does not name metadata.json"),
         ("checksums.txt", b"", "does not name metadata.json"),
         ("metadata.json", b"{}", "has changed since it was exported"),
         ("variables/variables.data-00000-of-00001", b"", "has changed since it was exported"),
@@ -73,6 +74,7 @@ def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
         ({"format_version": 2}, "format_version: Input should be 1"),
         ({"largest_operand": "999"}, "largest_operand: Input should be a valid integer"),
         ({"batch_sizes": [8, 1]}, "batch_sizes: Value error, batch sizes must be positive and ascend"),
+        ({"query_pattern": "[0-9]+"}, "the query '123+456' does not match query_pattern"),
         ({"batch_sizes": []}, "batch_sizes: List should have at least 1 item"),
         ({"query_pattern": "("}, "query_pattern: "),
         ({"version": 2}, "describes adder version 2, not the folder that it is in"),
@@ -87,6 +89,12 @@ def test_metadata_that_breaks_the_contract_is_named(artifact: Path, changes: dic
 def test_what_was_not_exported_with_these_answers_is_refused(artifact: Path) -> None:
     edit_metadata(artifact, golden=[{"query": "1+1", "answer": "no"}])
     with pytest.raises(BrokenArtifact, match=r"answers 1\+1 with '.*', at its export with 'no'"):
+        Artifact.load(artifact)
+
+
+def test_an_alphabet_of_another_size_is_refused(artifact: Path) -> None:
+    edit_metadata(artifact, alphabet="0123")
+    with pytest.raises(BrokenArtifact, match="has an alphabet of another size"):
         Artifact.load(artifact)
 
 

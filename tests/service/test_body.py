@@ -50,11 +50,11 @@ def test_a_key_may_stand_once(client: FlaskClient) -> None:
     assert detail == "the key 'query' stands twice in one object: name each field once"
 
 
-@pytest.mark.timeout(20)
-def test_the_doubled_of_many_keys_is_found_soon(tmp_path: Path) -> None:
-    keys = [*range(80_000), 79_999]
-    body = b"{" + b",".join(b'"%d":1' % key for key in keys) + b"}"
-    assert "'79999' stands twice" in refused(app_of(StandIn(), tmp_path).test_client(), body)[2]
+def test_an_object_with_very_many_keys_is_refused(tmp_path: Path) -> None:
+    body = b"{" + b",".join(b'"%d":1' % key for key in range(80_000)) + b"}"
+    status, kind, detail = refused(app_of(StandIn(), tmp_path).test_client(), body)
+    assert (status, kind) == (400, "/problems/unreadable")
+    assert detail == "an object has 80000 keys, and at most 100 are read"
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
