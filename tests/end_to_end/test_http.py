@@ -34,7 +34,11 @@ def problem(response: bytes) -> tuple[int, str]:
         (POST + b"Transfer-Encoding: chunked\r\n\r\n14\r\n" + BODY, 400, "/problems/incomplete"),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nbad trailer\r\n\r\n", 400, "/problems/incomplete"),
         (POST + b"Content-Length: 2000000\r\n\r\n" + b" " * 1000, 413, "/problems/too-large"),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n100018\r\n" + b" " * 0x100018, 413, "/problems/too-large"),
+        (
+            POST + b"Transfer-Encoding: chunked\r\n\r\n100018\r\n" + b" " * 0x100018 + b"\r\n0\r\n\r\n",
+            413,
+            "/problems/too-large",
+        ),
         (POST + b"Content-Length: x\r\n\r\n", 400, "/problems/bad-request"),
         (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "/problems/bad-request"),
         (POST + b"bad header\r\n\r\n", 400, "/problems/bad-request"),
