@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,8 +74,9 @@ class Service:
     def send(self, request: bytes) -> bytes:
         """Raw bytes there, raw bytes back until the service closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
-            connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # the service may answer, and close, before it has been sent all
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
             received = b""
             while piece := connection.recv(65536):
                 received += piece

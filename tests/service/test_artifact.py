@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from service.artifact import Artifact, Metadata, verify
+from service.artifact import Artifact, Metadata, Prediction, verify
 from service.problems import BrokenArtifact
 from training import metadata as training_metadata
 
@@ -60,6 +60,23 @@ def test_a_damaged_artifact_is_named(artifact: Path, name: str, content: bytes |
         (artifact / name).write_bytes(content)
     with pytest.raises(BrokenArtifact, match=rf"{re.escape(str(artifact / name))} {re.escape(reason)}"):
         verify(artifact)
+
+
+def test_what_is_damaged_is_not_loaded(artifact: Path) -> None:
+    (artifact / "fingerprint.pb").write_bytes(b"")  # which TensorFlow would load
+    with pytest.raises(BrokenArtifact, match="has changed since it was exported"):
+        Artifact.load(artifact)
+
+
+def test_loading_calls_every_batch_size(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, call = [], Artifact._call
+
+    def noted(self: Artifact, queries: list[str]) -> list[Prediction]:
+        sizes.append(len(queries))
+        return call(self, queries)
+
+    monkeypatch.setattr(Artifact, "_call", noted)
+    assert set(Artifact.load(barely_trained).metadata.batch_sizes) <= set(sizes)
 
 
 def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:

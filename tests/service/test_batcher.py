@@ -111,6 +111,21 @@ def test_a_failed_call_fails_its_own_requests_and_no_others() -> None:
     assert answers_after(batcher)
 
 
+def test_a_failed_call_leaves_the_network_to_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    network = Gate()
+    network.open.set()
+    batcher = batcher_of(network, seconds=0.5)
+    with pytest.raises(NetworkFailed):
+        batcher.predict(["fail"])
+    assert "RuntimeError: fail" in caplog.text
+    assert answers_after(batcher)
+
+
+def test_a_turn_that_comes_at_the_last_moment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.batcher.Event.wait", lambda *_: False)  # as if the deadline had just passed
+    assert answers_after(batcher_of(echo))
+
+
 def test_the_queue_is_bounded() -> None:
     network = Gate()
     batcher = batcher_of(network, queued=3)

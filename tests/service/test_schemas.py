@@ -38,6 +38,17 @@ def test_a_million_spaces_take_no_time() -> None:
         read("1" + " " * 1_000_000 + "1")
 
 
+@pytest.mark.parametrize("query", ["0+0", "999+999", "999+0", "0+999"])
+def test_the_corners_are_queries(query: str) -> None:
+    assert read(query) == query
+
+
+def test_the_artifact_names_the_largest_operand() -> None:
+    limits = Limits(METADATA.model_copy(update={"largest_operand": 99}), max_batch_queries=10)
+    with pytest.raises(ValidationError, match="99 is the largest"):
+        PredictRequest.model_validate({"query": "100+1"}, context=limits)
+
+
 def test_the_artifact_has_the_last_word_on_the_form() -> None:
     limits = Limits(METADATA.model_copy(update={"query_pattern": r"[1-9]\+[1-9]"}), max_batch_queries=10)
     with pytest.raises(ValidationError, match="the form that this model reads"):

@@ -41,6 +41,15 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert len({order(1, 0), order(1, 1), order(2, 0)}) == 3
 
 
+def test_a_query_keeps_its_answer() -> None:
+    queries, answers = task.domain()
+    some = task.query_tokens(queries[:640]), task.answer_tokens(answers[:640])
+    belongs = {query.tobytes(): answer.tobytes() for query, answer in zip(*some, strict=True)}
+    for batch in examples.batches(*some, 64, 1, 0):
+        for query, answer in zip(*(np.argmax(part, -1).astype(np.uint8) for part in batch), strict=True):
+            assert belongs[query.tobytes()] == answer.tobytes()
+
+
 def test_batches_are_one_hot_and_full() -> None:
     queries, answers = task.domain()
     batches = list(examples.batches(task.query_tokens(queries[:100]), task.answer_tokens(answers[:100]), 64, 1, 0))

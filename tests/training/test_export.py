@@ -79,6 +79,27 @@ def test_another_way_of_decoding_step_by_step_is_refused(network: keras.Model, s
         export.check(network, signatures | {"decode_step": forgetful})
 
 
+def test_other_answers_to_the_same_probabilities_are_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
+    def shuffled(query: tf.Tensor) -> dict[str, tf.Tensor]:
+        returned = dict(signatures["serving_default"](query=query))
+        return returned | {"answer": tf.roll(returned["answer"], 1, axis=0)}
+
+    with pytest.raises(TrainingError, match=r"differ in [1-9]\d* of 10000 answers"):
+        export.check(network, signatures | {"serving_default": shuffled})
+
+
+def test_the_first_pad_ends_an_exported_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    characters = iter([5, task.PAD, 7, 9])
+
+    def step(_: object, state: tf.Tensor, previous: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.one_hot(tf.fill(tf.shape(previous), next(characters)), 12, on_value=0.5), state
+
+    monkeypatch.setattr(networks, "decode_step", step)
+    answer, _, confidence = export._decode(networks.repeat_vector(), tf.zeros([1, 7], tf.int32))
+    assert answer.numpy().tolist() == [[5, task.PAD, task.PAD, task.PAD]]
+    assert confidence.numpy().tolist() == [0.25]
+
+
 def test_an_answer_that_depends_on_its_batch_is_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
     def sociable(query: tf.Tensor) -> dict[str, tf.Tensor]:
         returned = dict(signatures["serving_default"](query=query))

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import ROOT, run_training
-from training import TrainingError, fit
+from training import TrainingError, examples, fit, task
 
 SHORT = ["--epochs", "3", "--examples", "10240"]
 
@@ -57,6 +58,28 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_unbroken_one(unbroken: P
     assert weights(tmp_path) != weights(unbroken)
     assert "epoch 1/3" not in run_training("train", tmp_path, *SHORT).stdout
     assert weights(tmp_path) == weights(unbroken)
+
+
+def test_each_part_is_used_for_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Idle:
+        optimizer = SimpleNamespace(iterations=0)
+
+        def fit(self, *_: Any, **__: Any) -> Any:
+            return SimpleNamespace(history={"loss": [0.0]})
+
+        def save(self, file: Path) -> None:
+            file.touch()
+
+    used: dict[str, Any] = {}
+    monkeypatch.setattr(fit, "_start", lambda _: Idle())
+    monkeypatch.setattr(examples, "batches", lambda queries, *_: used.update(train=queries))
+    monkeypatch.setattr(fit, "exact_match", lambda _, queries, __: used.update(validation=queries) or 0.0)
+    recipe = fit.Recipe(network="repeat_vector", seed=1, epochs=1, examples=890_000, command="", git_commit="")
+    fit.fit(recipe, tmp_path)
+    queries, _ = task.domain()
+    tokens, split = task.query_tokens(queries), examples.split(queries)
+    for name, part in [("train", split.train), ("validation", split.validation)]:
+        assert {query.tobytes() for query in used[name]} == {query.tobytes() for query in tokens[part]}
 
 
 def test_a_finished_training_is_left_as_it_is(unbroken: Path) -> None:
