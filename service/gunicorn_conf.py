@@ -27,8 +27,11 @@ from service.settings import Settings
 from service.worker import PunctualWorker
 
 # Each connection is an open file, and the usual 1024 are fewer than the 1000 connections and what else is open.
-_, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (_most_files, _most_files))
+OPEN_FILES = 4096
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if _soft != resource.RLIM_INFINITY and _soft < OPEN_FILES:
+    _most = OPEN_FILES if _hard == resource.RLIM_INFINITY else min(OPEN_FILES, _hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _hard))
 
 # For the workers. oneDNN, unless it is off, announces itself on stderr whatever the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

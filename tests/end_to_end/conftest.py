@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any, Self
 import pytest
 import requests
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, missing
 
 
 def free_port() -> int:
@@ -92,6 +93,13 @@ class Service:
         status = self.process.wait(timeout=60)
         self._reader.join(timeout=10)
         return status
+
+
+@pytest.fixture(scope="session")
+def curl() -> None:
+    """For tests that run it."""
+    if not shutil.which("curl"):
+        missing("curl")
 
 
 @pytest.fixture

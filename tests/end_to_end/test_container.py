@@ -79,6 +79,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
     assert docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.project=adder-test") == ""
 
 
+@pytest.mark.usefixtures("curl")
 def test_a_query_is_answered(composed: Composed) -> None:
     url = f"http://127.0.0.1:{composed.port}/predict"
     command = ["curl", "-s", url, "-H", "content-type: application/json", "-d", '{"query":"123+456"}']

@@ -93,6 +93,7 @@ def test_every_block_is_known() -> None:
     assert len(CURLS) == 3
 
 
+@pytest.mark.usefixtures("curl")
 @pytest.mark.parametrize(("command", "printed"), CURLS)
 def test_curl_prints_what_the_readme_says(clone: Clone, command: str, printed: str) -> None:
     here = command.replace("localhost:8000", f"127.0.0.1:{clone.port}")

@@ -1,10 +1,39 @@
+import os
 import subprocess
 import sys
 
 from tests.conftest import ROOT
 
 
+def run_conf(code: str, **settings: str) -> list[str]:
+    """The words that code prints in a process of its own, with the configuration as `conf`."""
+    environment = os.environ | {f"ADDER_{name}": value for name, value in settings.items()}
+    command = [sys.executable, "-c", f"import service.gunicorn_conf as conf\n{code}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
 def test_the_master_imports_no_tensorflow_and_nothing_of_training() -> None:
-    code = "import sys, service.gunicorn_conf as conf; conf.on_starting(None); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not {"tensorflow", "keras", "training"} & set(done.stdout.split())
+    imported = run_conf("import sys; conf.on_starting(None); print(*sys.modules)")
+    assert not {"tensorflow", "keras", "training"} & set(imported)
+
+
+def test_gunicorn_is_told_what_is_set() -> None:
+    code = "print(conf.workers, conf.threads, conf.graceful_timeout, conf.bind, conf.worker_class.receive_seconds)"
+    told = run_conf(code, WORKERS="3", THREADS="5", SHUTDOWN_SECONDS="7", HOST="::1", PORT="9", RECEIVE_SECONDS="4")
+    assert told == ["3", "5", "7", "[::1]:9", "4.0"]
+
+
+def test_it_is_ready_once_when_the_last_worker_is() -> None:
+    code = """
+from unittest.mock import MagicMock
+for slot in range(3):
+    worker = MagicMock(loaded=conf.PunctualWorker.loaded, slot=slot)
+    worker.cfg.workers = 2
+    worker.wsgi.extensions = {"repository": MagicMock(start=lambda announce: announce())}
+    conf.post_worker_init(worker)
+    print(worker.log.info.call_count, sum(worker.loaded))
+conf.child_exit(None, worker)
+print(sum(worker.loaded))
+"""
+    assert run_conf(code, WORKERS="2") == ["0", "1", "1", "2", "0", "3", "2"]

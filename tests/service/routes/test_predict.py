@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.artifact import Prediction
-from tests.service.conftest import StandIn, app_of
+from tests.service.conftest import METADATA, StandIn, app_of
 
 
 def test_a_query_is_answered_with_what_the_network_says(client: FlaskClient) -> None:
@@ -59,6 +59,19 @@ def test_a_batch_is_answered_in_order(client: FlaskClient) -> None:
     assert [each["answer"] for each in response.json["predictions"]] == ["3", "1", "2"]
     assert [each["query"] for each in response.json["predictions"]] == ["3+1", "1+1", "2+1"]
     assert response.json["model"] == {"name": "adder", "version": 1}
+
+
+def test_the_version_is_that_of_the_artifact(tmp_path: Path) -> None:
+    class Third(StandIn):
+        metadata = METADATA.model_copy(update={"version": 3})
+
+    client = app_of(Third(), tmp_path).test_client()
+    responses = [
+        client.post("/predict", json={"query": "1+1"}),
+        client.post("/predict/batch", json={"queries": ["1+1"]}),
+        client.get("/health/ready"),
+    ]
+    assert [response.get_json()["model"] for response in responses] == [{"name": "adder", "version": 3}] * 3
 
 
 def test_a_batch_may_have_characters(client: FlaskClient) -> None:
