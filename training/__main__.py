@@ -13,6 +13,7 @@ from training import TrainingError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+CELLS = {"repeat_vector": "lstm", "simple_rnn_classifier": "simple_rnn", "cho2014": "gru", "sutskever2014": "lstm"}
 folder = click.Path(file_okay=False, path_type=Path)
 
 
@@ -23,17 +24,26 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("checkpoints", type=folder)
-@click.option("--network", type=click.Choice(["repeat_vector"]), default="repeat_vector")
+@click.option("--network", type=click.Choice(list(CELLS)), default="repeat_vector")
+@click.option(
+    "--cell", type=click.Choice(["lstm", "gru", "simple_rnn"]), help="By default that of the network's source."
+)
 @click.option("--epochs", type=click.IntRange(1), default=60)
 @click.option("--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs.")
 @click.option("--seed", type=click.IntRange(0), default=1)
-def train(checkpoints: Path, network: str, epochs: int, examples: int, seed: int) -> None:
+def train(checkpoints: Path, network: str, cell: str | None, epochs: int, examples: int, seed: int) -> None:
     """Train into the folder CHECKPOINTS, or go on from where a training in it was broken off."""
     from training import fit
 
     command = shlex.join(["python", "-m", "training", *sys.argv[1:]])
     recipe = fit.Recipe(
-        network=network, seed=seed, epochs=epochs, examples=examples, command=command, git_commit=fit.git_commit()
+        network=network,
+        cell=cell or CELLS[network],
+        seed=seed,
+        epochs=epochs,
+        examples=examples,
+        command=command,
+        git_commit=fit.git_commit(),
     )
     fit.fit(recipe, checkpoints)
 

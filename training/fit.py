@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from tqdm import tqdm
 
 from training import TrainingError, examples, task
@@ -30,18 +30,32 @@ class Recipe(BaseModel):
     seed: int
     epochs: int
     examples: int
+    cell: str
     command: str
     git_commit: str
 
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch; what does not fill a batch is left out."""
-        return self.examples // BATCH_SIZE
+
+class Epoch(BaseModel):
+    """What an epoch ended with."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    loss: float
+    validation_exact_match: float
+
+
+HISTORY = TypeAdapter(list[Epoch])
 
 
 def checkpoint_of(folder: Path) -> Path:
     """The Keras network, optimizer included, of the last finished epoch."""
     return folder / "network.keras"
+
+
+def read_history(folder: Path) -> list[Epoch]:
+    """What each epoch so far ended with."""
+    file = folder / "epochs.json"
+    return HISTORY.validate_json(file.read_bytes()) if file.exists() else []
 
 
 def read_checkpoint(folder: Path) -> keras.Model:
@@ -81,41 +95,56 @@ def fit(recipe: Recipe, folder: Path) -> keras.Model:
     Raises TrainingError where `folder` holds the training of another recipe.
     """
     _claim(folder, recipe)
-    queries, answers = task.domain()
-    query_tokens, answer_tokens = task.query_tokens(queries), task.answer_tokens(answers)
+    architecture = NETWORKS[recipe.network]
+    queries, answers = task.queries(), architecture.answers()
     split = examples.split(queries)
-    train = np.sort(split.train[: recipe.examples])
+    shown = examples.shown(split, queries, recipe.examples)
 
-    network = _resume(folder) or _start(recipe)
-    done = int(network.optimizer.iterations)
-    with tqdm(total=recipe.epochs * recipe.steps, initial=done, unit="step", desc=recipe.network) as bar:
+    network = _resume(folder) or _start(recipe, len(shown) // BATCH_SIZE)
+    query_tokens = task.query_tokens(queries)
+    answer_tokens = task.tokens(answers, network.output_shape[1])
+    steps, done = len(shown) // BATCH_SIZE, int(network.optimizer.iterations)
+    epochs = read_history(folder)[: done // steps]
+    with tqdm(total=recipe.epochs * steps, initial=done, unit="step", desc=recipe.network) as bar:
         progress = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: bar.update())
-        for epoch in range(done // recipe.steps, recipe.epochs):
-            batches = examples.batches(query_tokens[train], answer_tokens[train], BATCH_SIZE, recipe.seed, epoch)
-            history = network.fit(batches, shuffle=False, verbose=0, callbacks=[progress])
+        for epoch in range(len(epochs), recipe.epochs):
+            batches = examples.batches(
+                query_tokens[shown], answer_tokens[shown], architecture.feeds_back, BATCH_SIZE, recipe.seed, epoch
+            )
+            loss = network.fit(batches, shuffle=False, verbose=0, callbacks=[progress]).history["loss"][0]
             exact = exact_match(network, query_tokens[split.validation], answers[split.validation])
-            loss = history.history["loss"][0]
             bar.write(f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.6f}, validation exact-match {exact:.3%}")
-            _save(network, folder)
+            epochs.append(Epoch(loss=loss, validation_exact_match=exact))
+            _save(network, epochs, folder)
     return network
 
 
 def exact_match(network: keras.Model, queries: task.Tokens, answers: task.Texts) -> float:
     """The share of queries, tokens [B, 7], that are answered with every character right."""
-    probabilities = predict(network, queries)
-    return float((task.spell(probabilities.argmax(-1).astype(np.uint8)) == answers).mean())
+    return float((task.spell(predict(network, queries).argmax(-1).astype(np.uint8)) == answers).mean())
 
 
 def predict(network: keras.Model, queries: task.Tokens) -> Probabilities:
-    """Tokens [B, 7] -> probabilities float32 [B, 4, 12], by the Keras network."""
-    one_hot = tf.one_hot(queries, len(task.ALPHABET))
-    return np.asarray(network.predict(one_hot, batch_size=1000, verbose=0))
+    """Tokens [B, 7] -> probabilities float32 [B, T, V], by the Keras network.
+
+    One that feeds back is run T times, each time on one character more of its own: free running.
+    """
+    depth, inputs = len(task.ALPHABET), [tf.one_hot(queries, len(task.ALPHABET))]
+    length = network.output_shape[1]
+    if len(network.inputs) == 1:
+        return np.asarray(network.predict(inputs[0], batch_size=1000, verbose=0))
+    chosen = np.full([len(queries), length], task.PAD)
+    for position in range(length):
+        before = tf.one_hot(np.insert(chosen[:, :-1], 0, task.PAD, axis=1), depth)
+        probabilities = np.asarray(network.predict([*inputs, before], batch_size=1000, verbose=0))
+        chosen[:, position] = probabilities[:, position].argmax(-1)
+    return probabilities
 
 
-def _start(recipe: Recipe) -> keras.Model:
+def _start(recipe: Recipe, steps_an_epoch: int) -> keras.Model:
     keras.utils.set_random_seed(recipe.seed)
-    network = NETWORKS[recipe.network]()
-    steps = recipe.epochs * recipe.steps
+    network = NETWORKS[recipe.network].build(recipe.cell)
+    steps = recipe.epochs * steps_an_epoch
     warm_up = int(WARM_UP * steps)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm_up, warmup_target=LEARNING_RATE, warmup_steps=warm_up
@@ -141,12 +170,14 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     if not file.exists():
         file.write_text(recipe.model_dump_json(indent=2) + "\n")
         return
-    begun, decides = read_recipe(folder), {"network", "seed", "epochs", "examples"}
+    begun, decides = read_recipe(folder), {"network", "cell", "seed", "epochs", "examples"}
     if begun.model_dump(include=decides) != recipe.model_dump(include=decides):
         raise TrainingError(f"{folder} holds another training ({begun.command}): name another folder, or remove it")
 
 
-def _save(network: keras.Model, folder: Path) -> None:
+def _save(network: keras.Model, epochs: list[Epoch], folder: Path) -> None:
+    """The epochs first: `fit` drops those that the checkpoint does not have."""
+    (folder / "epochs.json").write_bytes(HISTORY.dump_json(epochs))
     unfinished = folder / "unfinished.keras"
     network.save(unfinished)
     unfinished.replace(checkpoint_of(folder))

@@ -43,22 +43,25 @@ def query_tokens(queries: Texts) -> Tokens:
     return tokens(queries, QUERY_LENGTH)[:, ::-1]
 
 
-def answer_tokens(answers: Texts) -> Tokens:
-    """Bytes [B] -> uint8 [B, ANSWER_LENGTH], padded. The first pad ends an answer."""
-    return tokens(answers, ANSWER_LENGTH)
+def queries() -> Texts:
+    """Every query that there is: bytes [1,000,000]; "a+b" stands at 1000 a + b."""
+    operands = np.arange(LARGEST_OPERAND + 1).astype("S3")
+    return np.char.add(np.char.add(operands, b"+")[:, None], operands[None, :]).ravel()
 
 
-def domain() -> tuple[Texts, Texts]:
-    """Every query that there is, with its true answer: bytes [1,000,000] twice; "a+b" stands at 1000 a + b."""
+def sums() -> Texts:
+    """The true answer to each of `queries`: bytes [1,000,000]."""
     operands = np.arange(LARGEST_OPERAND + 1)
-    spelled = operands.astype("S3")
-    queries = np.char.add(np.char.add(spelled, b"+")[:, None], spelled[None, :])
-    answers = (operands[:, None] + operands[None, :]).astype("S4")
-    return queries.ravel(), answers.ravel()
+    return (operands[:, None] + operands[None, :]).astype("S4").ravel()
+
+
+def last_digits() -> Texts:
+    """The last character of each of `sums`: bytes [1,000,000]."""
+    return (sums().astype(int) % 10).astype("S1")
 
 
 def spell(answers: Tokens) -> Texts:
-    """Tokens [B, ANSWER_LENGTH] -> bytes [B]: the characters before the first pad."""
+    """Tokens [B, T] -> bytes [B]: the characters before the first pad, which ends an answer."""
     ended = np.logical_or.accumulate(answers == PAD, axis=1)
     characters = np.where(ended, b"", np.array(list(ALPHABET), "S1")[answers])
-    return np.ascontiguousarray(characters).view(f"S{ANSWER_LENGTH}").ravel()
+    return np.ascontiguousarray(characters).view(f"S{answers.shape[1]}").ravel()
