@@ -9,6 +9,7 @@ from service import problems
 from service.artifact import Artifact
 from service.repository import Repository
 from service.routes.health import health_routes
+from service.routes.models import models_routes
 from service.routes.predict import predict_routes
 from service.settings import Settings
 
@@ -20,5 +21,6 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     repository = app.extensions["repository"] = Repository(settings, load)
     problems.register(app)
     app.register_blueprint(health_routes(repository))
+    app.register_blueprint(models_routes(repository))
     app.register_blueprint(predict_routes(repository, settings))
     return app

@@ -21,6 +21,32 @@ class Golden(BaseModel):
     answer: str
 
 
+class Part(BaseModel):
+    """Some of all queries, and how many of them are answered wrongly."""
+
+    queries: int
+    wrong: int
+    exact_match: float
+
+
+class Margin(BaseModel):
+    """How far the first character's probability is above the second's at the query where that is least."""
+
+    query: str
+    smallest: float
+
+
+class Evidence(BaseModel):
+    """How right the network is, as `evaluate` counted it."""
+
+    domain: Part
+    train: Part
+    validation: Part
+    held_out: Part
+    calibration_error: float
+    margin: Margin
+
+
 class Metadata(BaseModel):
     """What serving needs of `metadata.json`; the rest of the file is for people."""
 
@@ -29,12 +55,14 @@ class Metadata(BaseModel):
     format_version: Literal[1]
     name: str
     version: int
+    network: str
     alphabet: str = Field(min_length=2)
     largest_operand: int = Field(ge=0)
     query_pattern: str
     query_example: str
     batch_sizes: list[int] = Field(min_length=1)
     golden: list[Golden] = Field(min_length=1)
+    evidence: Evidence | None
 
     @field_validator("query_pattern")
     @classmethod

@@ -25,17 +25,29 @@ MAX_KEYS = 100  # far more than any request has; each that is unknown costs an e
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-def read(request: Request, schema: type[Schema], limits: Limits, max_bytes: int) -> Schema:
-    """Raises WrongContentType, TooLarge, Incomplete, Unreadable, DuplicateKey or Invalid."""
+def parse(request: Request, max_bytes: int) -> Any:
+    """The JSON of the body. Raises WrongContentType, TooLarge, Incomplete, Unreadable or DuplicateKey."""
     if request.mimetype != "application/json":
         raise WrongContentType(request.content_type or "")
-    document = _parse(_receive(request, max_bytes))
+    body = _receive(request, max_bytes)
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"the byte at {error.start} is not UTF-8") from error
+    except RecursionError as error:
+        raise Unreadable("arrays or objects are nested too deep") from error
+    except json.JSONDecodeError as error:
+        raise Unreadable(str(error)) from error
+    except ValueError as error:
+        raise Unreadable("a number has more digits than can be read") from error
+
+
+def validate(document: Any, schema: type[Schema], limits: Limits | None = None) -> Schema:
+    """Raises Invalid, which names every rule that the document breaks."""
     try:
         return schema.model_validate(document, context=limits)
     except ValidationError as error:
-        # So many can be wrong in a full batch; more are not listed, since a client could ask for them without end.
-        listed = error.errors(include_url=False)[: limits.max_batch_queries]
-        raise Invalid([_field_error(each) for each in listed], error.error_count()) from error
+        raise Invalid([_field_error(each) for each in error.errors(include_url=False)]) from error
 
 
 def _receive(request: Request, max_bytes: int) -> bytes:
@@ -54,19 +66,6 @@ def _receive(request: Request, max_bytes: int) -> bytes:
             f"the body has {len(body)} bytes, and {announced} were announced: send it again, and without a pause"
         )
     return body
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        return json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"the byte at {error.start} is not UTF-8") from error
-    except RecursionError as error:
-        raise Unreadable("arrays or objects are nested too deep") from error
-    except json.JSONDecodeError as error:
-        raise Unreadable(str(error)) from error
-    except ValueError as error:
-        raise Unreadable("a number has more digits than can be read") from error
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

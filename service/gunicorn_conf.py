@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from service.app import create_app
 from service.artifact import verify
 from service.problems import BrokenArtifact, raw_response
-from service.repository import newest
+from service.repository import open_all
 from service.settings import Settings
 from service.worker import PunctualWorker
 
@@ -68,7 +68,7 @@ def application() -> Flask:
 def on_starting(_master: Any) -> None:
     """In the master, once, before any fork: is there something to serve?"""
     try:
-        newest(settings, verify)
+        open_all(settings, verify)
     except BrokenArtifact as problem:
         sys.exit(f"error: {problem}")
 
@@ -82,14 +82,13 @@ def post_worker_init(worker: Any) -> None:
             _ready_workers.value += 1
             complete = _ready_workers.value == worker.cfg.workers
         if complete:
-            metadata = worker.wsgi.extensions["repository"].current().artifact.metadata
+            models = worker.wsgi.extensions["repository"].all()
             worker.log.info(
-                "Ready with %s version %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' "
+                "Ready with %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' "
                 '-d \'{"query":"%s"}\'\n',
-                metadata.name,
-                metadata.version,
+                ", ".join(f"{metadata.name} version {metadata.version}" for metadata in models),
                 bind if settings.host not in ("0.0.0.0", "::") else f"localhost:{settings.port}",  # noqa: S104
-                metadata.query_example,
+                models[0].query_example,
             )
 
     # Our lines look like gunicorn's.

@@ -4,6 +4,7 @@ Problem
 ├── Unreadable            400  not JSON, not UTF-8, nested too deep, too many keys
 │   └── DuplicateKey      400
 ├── Incomplete            400  a body shorter than announced, or badly chunked
+├── UnknownModel          404  no such model, or no such version of it
 ├── TooLarge              413
 ├── WrongContentType      415
 ├── Invalid               422  fields that break a rule, each named
@@ -64,6 +65,15 @@ class Incomplete(Problem):
     name, title, status = "incomplete", "The body ended early", 400
 
 
+class UnknownModel(Problem):
+    name, title, status = "unknown-model", "There is no such model", 404
+
+    def __init__(self, model: str, version: int | None, known: dict[str, list[int]]) -> None:
+        wanted = quoted(model) if version is None else f"{quoted(model)} with version {version}"
+        there = ", ".join(f"{name} ({', '.join(map(str, versions))})" for name, versions in known.items())
+        super().__init__(f"there is no model {wanted}; those there are, with their versions: {there}")
+
+
 class TooLarge(Problem):
     name, title, status = "too-large", "The body is too large", 413
 
@@ -83,8 +93,8 @@ class WrongContentType(Problem):
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
 
-    def __init__(self, errors: list[FieldError], broken: int) -> None:
-        more = f" (and {broken - 1} more, see errors)" if broken > 1 else ""
+    def __init__(self, errors: list[FieldError]) -> None:
+        more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
         super().__init__(f"{errors[0].pointer}: {errors[0].detail}{more}", errors)
 
 

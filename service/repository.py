@@ -1,4 +1,4 @@
-"""Which version serves."""
+"""Which versions of which models serve."""
 
 import logging
 from collections.abc import Callable
@@ -6,70 +6,91 @@ from pathlib import Path
 from threading import Thread
 from typing import NamedTuple, TypeVar
 
-from service.artifact import Artifact
+from service.artifact import Artifact, Metadata
 from service.batcher import Batcher
-from service.problems import BrokenArtifact, NotReady
+from service.problems import BrokenArtifact, NotReady, UnknownModel
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-
 Opened = TypeVar("Opened")
+# By the name of the model, the one to answer by default first, and by the number of the version, the newest first.
+ByVersion = dict[str, dict[int, Opened]]
 
 
 class Served(NamedTuple):
-    """The version that answers, and the way to it."""
+    """A version that answers, and the way to it."""
 
     artifact: Artifact
     batcher: Batcher
 
 
-def newest(settings: Settings, attempt: Callable[[Path], Opened]) -> Opened:
-    """What `attempt` gives for the newest version that it does not raise BrokenArtifact for.
+def open_all(settings: Settings, attempt: Callable[[Path], Opened]) -> ByVersion[Opened]:
+    """What `attempt` gives for each version that it does not raise BrokenArtifact for; those are passed over.
 
-    Raises BrokenArtifact, about the newest version, where there is no such.
+    Raises BrokenArtifact, about its newest version, where a model that ADDER_MODELS names has none left.
     """
-    model = settings.artifacts / settings.model
+    opened: ByVersion[Opened] = {}
+    for model in _names(settings):
+        versions: dict[int, Opened] = {}
+        broken: list[BrokenArtifact] = []
+        for folder in _folders(settings.artifacts / model):
+            try:
+                versions[int(folder.name)] = attempt(folder)
+            except BrokenArtifact as problem:
+                broken.append(problem)
+        if not versions and model in settings.models.split(","):
+            nothing = f"{(settings.artifacts / model).absolute()} holds no version: export one, or set "
+            raise broken[0] if broken else BrokenArtifact(f"{nothing}ADDER_ARTIFACTS and ADDER_MODELS")
+        for passed_over in broken:
+            log.warning("passed over: %s", passed_over)
+        if versions:
+            opened[model] = versions
+    if not opened:
+        raise BrokenArtifact(f"{settings.artifacts.absolute()} holds no model: export one, or set ADDER_ARTIFACTS")
+    return opened
+
+
+def _names(settings: Settings) -> list[str]:
+    """The models of ADDER_MODELS, in its order; `*` is every other that there is."""
+    named = settings.models.split(",")
+    try:
+        there = sorted(folder.name for folder in settings.artifacts.iterdir() if folder.name not in named)
+    except OSError as error:
+        raise BrokenArtifact(f"{settings.artifacts} cannot be read: {error.strerror}") from error
+    return list(dict.fromkeys(model for name in named for model in (there if name == "*" else [name])))
+
+
+def _folders(model: Path) -> list[Path]:
+    """Those of its versions, newest first."""
     try:
         versions = [folder for folder in model.glob("*") if folder.name.isascii() and folder.name.isdigit()]
     except OSError as error:
         raise BrokenArtifact(f"{model} cannot be read: {error.strerror}") from error
-    if not versions:
-        raise BrokenArtifact(f"{model.absolute()} holds no version: export one, or set ADDER_ARTIFACTS and ADDER_MODEL")
-    broken: list[BrokenArtifact] = []
-    for folder in sorted(versions, key=lambda folder: int(folder.name), reverse=True):
-        try:
-            opened = attempt(folder)
-        except BrokenArtifact as problem:
-            broken.append(problem)
-        else:
-            for passed_over in broken:
-                log.warning("passed over: %s", passed_over)
-            return opened
-    raise broken[0]
+    return sorted(versions, key=lambda folder: int(folder.name), reverse=True)
 
 
 class Repository:
-    """Loads the newest version that can be served."""
+    """Loads every version of the models that can be served, and finds the one that a request names."""
 
     def __init__(self, settings: Settings, load: Callable[[Path], Artifact]) -> None:
         self._settings = settings
         self._load = load
-        self._served: Served | None = None
+        self._served: ByVersion[Served] = {}
         self._failed = False
 
     def start(self, when_ready: Callable[[], None]) -> Thread:
-        """Load in the background, and then call `when_ready`. What goes wrong is logged, and told by `current`."""
+        """Load in the background, and then call `when_ready`. What goes wrong is logged, and told by `find`."""
 
         def run() -> None:
             try:
                 self.load()
             except BrokenArtifact as problem:
                 self._failed = True
-                log.error("no version could be loaded: %s", problem)
+                log.error("a model could not be loaded: %s", problem)
             except Exception:
                 self._failed = True
-                log.exception("no version could be loaded")
+                log.exception("a model could not be loaded")
             else:
                 when_ready()
 
@@ -78,20 +99,36 @@ class Repository:
         return thread
 
     def load(self) -> None:
-        """Load the newest version that can be. Raises BrokenArtifact, about the newest, where none can."""
-        artifact = newest(self._settings, self._load)
+        """Load all that can be. Raises BrokenArtifact as `open_all` does."""
+        self._served = open_all(self._settings, self._serve)
+
+    def find(self, model: str | None = None, version: int | None = None) -> Served:
+        """That version of that model; by default its newest, of the first model.
+
+        Raises NotReady while not all is loaded yet, BrokenArtifact where it could not be, and UnknownModel.
+        """
+        if self._failed:
+            raise BrokenArtifact("a model could not be loaded: the log says why")
+        if not self._served:
+            raise NotReady("the models are being loaded: try again in some seconds")
+        name = model if model is not None else next(iter(self._served))
+        versions = self._served.get(name, {})
+        number = version if version is not None else next(iter(versions), 0)
+        if number not in versions:
+            raise UnknownModel(name, version, {name: list(numbers) for name, numbers in self._served.items()})
+        return versions[number]
+
+    def all(self) -> list[Metadata]:
+        """The metadata of every version that serves, in order. Raises NotReady and BrokenArtifact as `find` does."""
+        self.find()
+        return [served.artifact.metadata for versions in self._served.values() for served in versions.values()]
+
+    def _serve(self, folder: Path) -> Served:
+        artifact = self._load(folder)
         batcher = Batcher(
             artifact.predict,
             shared_call_queries=artifact.metadata.batch_sizes[-1],
             max_queued_queries=self._settings.max_queued_queries,
             deadline_seconds=self._settings.deadline_seconds,
         )
-        self._served = Served(artifact, batcher)
-
-    def current(self) -> Served:
-        """Raises NotReady while nothing is loaded yet, and BrokenArtifact where nothing could be."""
-        if self._failed:
-            raise BrokenArtifact("no version could be loaded: the log says why")
-        if self._served is None:
-            raise NotReady("the artifact is being loaded: try again in some seconds")
-        return self._served
+        return Served(artifact, batcher)

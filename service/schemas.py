@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from service.artifact import Metadata, Prediction
+from service.artifact import Evidence, Metadata, Prediction
 from service.problems import quoted
 
 RUNNERS_UP = 3
@@ -58,8 +58,17 @@ def _broken(sentence: str) -> PydanticCustomError:
 Query = Annotated[str, AfterValidator(_valid_query)]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+class Choice(BaseModel):
+    """Which model is asked, out of any body: by default the newest version of the first."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: str | None = None
+    version: int | None = None
+
+
+class _Request(Choice):
+    model_config = ConfigDict(extra="forbid")
 
     characters: bool = False
 
@@ -86,6 +95,25 @@ class Model(BaseModel):
     def of(cls, metadata: Metadata) -> Self:
         """Name and version out of the metadata."""
         return cls(name=metadata.name, version=metadata.version)
+
+
+class ModelEntry(Model):
+    """A version that is served, and how right it is."""
+
+    network: str
+    query_example: str
+    evidence: Evidence | None
+
+
+class ModelsResponse(BaseModel):
+    """The answer to GET /models."""
+
+    models: list[ModelEntry]
+
+    @classmethod
+    def of(cls, served: list[Metadata]) -> Self:
+        """One entry for each."""
+        return cls(models=[ModelEntry.model_validate(metadata, from_attributes=True) for metadata in served])
 
 
 class Alternative(BaseModel):

@@ -8,6 +8,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
+
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """How many cores this process may use: its CPU affinity, and in a container its quota (cgroup v2 `cpu.max`, or v1),
@@ -34,7 +36,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     artifacts: Path = Field(Path("model_artifacts"), description="Folder that holds `<model>/<version>/`.")
-    model: str = Field("adder", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the artifact to serve.")
+    models: str = Field(
+        "adder,*",
+        pattern=rf"^({NAME}|\*)(,({NAME}|\*))*$",
+        description="Names of the models to serve; the first answers by default, and `*` is all others there are.",
+    )
     workers: int = Field(
         default_factory=usable_cores,
         ge=1,
@@ -45,7 +51,7 @@ class Settings(BaseSettings):
     max_batch_queries: int = Field(4096, ge=1, description="Queries that one request may hold.")
     max_body_bytes: int = Field(1_048_576, ge=1, description="Largest body of a request.")
     max_queued_queries: int = Field(
-        16_384, ge=1, description="Queries that may wait for the network in each worker; more get 503."
+        16_384, ge=1, description="Queries that may wait for one network in each worker; more get 503."
     )
     deadline_seconds: float = Field(
         10, gt=0, le=3600, description="How long a request may wait for the network; then 504."

@@ -13,6 +13,7 @@ from training import TrainingError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+CELLS = {"repeat_vector": "lstm", "simple_rnn_classifier": "simple_rnn", "cho2014": "gru", "sutskever2014": "lstm"}
 folder = click.Path(file_okay=False, path_type=Path)
 
 
@@ -23,21 +24,32 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("checkpoints", type=folder)
-@click.option("--network", type=click.Choice(["repeat_vector"]), default="repeat_vector", help="Which architecture.")
+@click.option("--network", type=click.Choice(list(CELLS)), default="repeat_vector", help="Which architecture.")
+@click.option(
+    "--cell", type=click.Choice(["lstm", "gru", "simple_rnn"]), help="By default that of the network's source."
+)
 @click.option("--epochs", type=click.IntRange(1), default=60, help="How often each pair is shown.")
 @click.option(
     "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs to use."
 )
 @click.option("--seed", type=click.IntRange(0), default=1, help="Decides the first weights and the order.")
-def train(checkpoints: Path, network: str, epochs: int, examples: int, seed: int) -> None:
+@click.option("--tensorboard", is_flag=True, help="Write a log for TensorBoard into CHECKPOINTS/tensorboard.")
+def train(
+    checkpoints: Path, network: str, cell: str | None, epochs: int, examples: int, seed: int, tensorboard: bool
+) -> None:
     """Train into the folder CHECKPOINTS, or go on from where a training in it was broken off."""
     from training import fit
 
-    command = shlex.join(["python", "-m", "training", *sys.argv[1:]])
     recipe = fit.Recipe(
-        network=network, seed=seed, epochs=epochs, examples=examples, command=command, git_commit=fit.git_commit()
+        network=network,
+        cell=cell or CELLS[network],
+        seed=seed,
+        epochs=epochs,
+        examples=examples,
+        command=command(),
+        git_commit=fit.git_commit(),
     )
-    fit.fit(recipe, checkpoints)
+    fit.fit(recipe, checkpoints, tensorboard)
 
 
 @cli.command()
@@ -64,7 +76,42 @@ def evaluate(artifact: Path) -> None:
         click.echo(f"{name}: {part.wrong:,} wrong of {part.queries:,}, exact-match accuracy {part.exact_match:.4%}")
     for length, part in evidence.by_operand_length.items():
         click.echo(f"digits {length}: {part.wrong:,} wrong of {part.queries:,}")
+    for carries, part in evidence.by_carries.items():
+        click.echo(f"carries {carries}: {part.wrong:,} wrong of {part.queries:,}")
     click.echo(f"expected calibration error: {evidence.calibration_error}")
+    click.echo(f"smallest margin: {evidence.margin.smallest} at {evidence.margin.query}")
+
+
+@cli.command()
+@click.argument("artifact", type=folder)
+@click.argument("checkpoints", type=folder)
+@click.option("--epochs", type=click.IntRange(1), default=12, help="Of each training.")
+@click.option(
+    "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs to use."
+)
+def compare(artifact: Path, checkpoints: Path, epochs: int, examples: int) -> None:
+    """Train the network of ARTIFACT in other ways, and write what each gave into the metadata of ARTIFACT."""
+    from training import compare
+
+    for tried in compare.compare(artifact, checkpoints, epochs, examples, command()):
+        click.echo(
+            f"{tried.name}: train {tried.train.wrong:,} wrong of {tried.train.queries:,}, "
+            f"validation {tried.validation.wrong:,} of {tried.validation.queries:,}, smallest margin {tried.margin}"
+        )
+
+
+@cli.command()
+@click.argument("artifact", type=folder)
+def report(artifact: Path) -> None:
+    """Write the model card of the evaluated ARTIFACT, with its pictures."""
+    from training import report
+
+    click.echo(report.report(artifact))
+
+
+def command() -> str:
+    """What was typed."""
+    return shlex.join(["python", "-m", "training", *sys.argv[1:]])
 
 
 def main() -> None:

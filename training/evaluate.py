@@ -8,11 +8,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from training import examples, metadata, task
+from training.networks import NETWORKS
 
 BATCH_SIZE = 10_000  # divides the domain: one compiled size
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
+WRONG_QUERIES = 10_000  # so many are named; a network with more is not worth looking at one by one
 
 Truths = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
 
 
 def evaluate(artifact: Path) -> metadata.Evidence:
@@ -22,41 +25,74 @@ def evaluate(artifact: Path) -> metadata.Evidence:
     """
     described = metadata.read(artifact)
     serving = tf.saved_model.load(str(artifact)).signatures["serving_default"]
-    queries, truth = task.domain()
-    answers, confidence = [], []
-    for batch in tqdm(
-        np.split(queries, len(queries) // BATCH_SIZE), desc=str(artifact), unit_scale=BATCH_SIZE, unit="query"
-    ):
-        returned = serving(query=tf.constant(batch))
-        answers.append(returned["answer"].numpy().astype("S"))
-        confidence.append(returned["confidence"].numpy())
-    evidence = count(queries, np.concatenate(answers) == truth, np.concatenate(confidence))
+    queries, truth = task.queries(), NETWORKS[described.network].answers()
+    batches = np.split(queries, len(queries) // BATCH_SIZE)
+    answered = []
+    for batch in tqdm(batches, desc=str(artifact), unit_scale=BATCH_SIZE, unit="query"):
+        returned = {name: output.numpy() for name, output in serving(query=tf.constant(batch)).items()}
+        answers = returned["answer"].astype("S")
+        answered.append((answers, returned["confidence"], margins(answers, returned["probabilities"])))
+    answers, confidence, margin = (np.concatenate(column) for column in zip(*answered, strict=True))
+    evidence = count(queries, answers == truth, confidence, margin)
     metadata.write(artifact, described.model_copy(update={"evidence": evidence}))
     return evidence
 
 
-def count(queries: task.Texts, right: Truths, confidence: npt.NDArray[np.float32]) -> metadata.Evidence:
-    """Bytes [N], bool [N] and float32 [N], all over the whole domain in its order -> the evidence."""
+def count(queries: task.Texts, right: Truths, confidence: Floats, margin: Floats) -> metadata.Evidence:
+    """Bytes, bool and float32 twice, [N] each, all over the whole domain in its order -> the evidence."""
     split = examples.split(queries)
     lengths = np.array(["+".join(str(len(operand)) for operand in query.split(b"+")) for query in queries.tolist()])
+    carries = task.carries().astype(str)
+    worst = int(margin.argmin())
     return metadata.Evidence(
-        domain=_part(right),
-        train=_part(right[split.train]),
-        validation=_part(right[split.validation]),
-        held_out=_part(right[split.held_out]),
-        by_operand_length={str(length): _part(right[lengths == length]) for length in np.unique(lengths)},
+        domain=part(right),
+        train=part(right[split.train]),
+        validation=part(right[split.validation]),
+        held_out=part(right[split.held_out]),
+        by_operand_length=_parts(right, lengths),
+        by_carries=_parts(right, carries),
         calibration_error=round(calibration_error(right, confidence), 6),
+        reliability=reliability(right, confidence),
+        margin=metadata.Margin(query=queries[worst].decode(), smallest=round(float(margin[worst]), 4)),
+        wrong_queries=[query.decode() for query in queries[~right][:WRONG_QUERIES].tolist()],
     )
 
 
-def calibration_error(right: Truths, confidence: npt.NDArray[np.float32]) -> float:
+def margins(answers: task.Texts, probabilities: npt.NDArray[np.float32]) -> Floats:
+    """Bytes [B] and float32 [B, T, V] -> float32 [B]: the least distance of the first character's probability from the
+    second's, over the characters of the answer and its end."""
+    second, first = np.moveaxis(np.partition(probabilities, -2, axis=-1)[..., -2:], -1, 0)
+    counted = np.arange(probabilities.shape[1]) <= np.char.str_len(answers)[:, None]
+    margin: Floats = np.where(counted, first - second, np.float32(1)).min(axis=1)
+    return margin
+
+
+def calibration_error(right: Truths, confidence: Floats) -> float:
     """The expected calibration error of Guo et al. 2017, arXiv 1706.04599, section 2, in equal bins of confidence: the
     mean distance of a bin's accuracy from its mean confidence, weighted by its queries."""
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    surplus = np.bincount(bins, weights=right.astype(float) - confidence, minlength=CALIBRATION_BINS)
+    surplus = np.bincount(_bins(confidence), weights=right.astype(float) - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(surplus).sum() / len(right))
 
 
-def _part(right: Truths) -> metadata.Part:
+def reliability(right: Truths, confidence: Floats) -> list[metadata.Bin]:
+    """The bins of the reliability diagram of Guo et al. 2017, those without queries left out."""
+    bins, found = _bins(confidence), []
+    for index in np.unique(bins):
+        inside = bins == index
+        means = round(float(confidence[inside].mean(dtype=np.float64)), 4), round(float(right[inside].mean()), 6)
+        found.append(metadata.Bin(queries=int(inside.sum()), confidence=means[0], accuracy=means[1]))
+    return found
+
+
+def _bins(confidence: Floats) -> npt.NDArray[np.int64]:
+    return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def _parts(right: Truths, groups: npt.NDArray[np.str_]) -> dict[str, metadata.Part]:
+    return {str(group): part(right[groups == group]) for group in np.unique(groups)}
+
+
+def part(right: Truths) -> metadata.Part:
+    """Bool [N], whether each query was answered right -> the count."""
     wrong = int((~right).sum())
     return metadata.Part(queries=len(right), wrong=wrong, exact_match=1 - wrong / len(right))

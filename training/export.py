@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import TrainingError, fit, networks, task
-from training.metadata import NAME_PATTERN, Golden, Made, Metadata, write
+from training import TrainingError, beam, fit, task
+from training.metadata import NAME_PATTERN, Epoch, Golden, Made, Metadata, write
+from training.networks import NETWORKS
 
 BATCH_SIZES = [1, 8, 64, 512]  # powers of eight: a call computes at most eight times what was asked for
 TOLERANCE = 1e-5  # between two ways to the same probability
@@ -30,9 +31,9 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
     if not re.match(NAME_PATTERN, name):
         raise TrainingError(f"the name {name!r} is not made of letters, digits and . _ - with a letter or digit first")
     recipe, network = fit.read_recipe(checkpoints), fit.read_checkpoint(checkpoints)
-    epochs = int(network.optimizer.iterations) // recipe.steps_per_epoch
-    if epochs < recipe.epochs:
-        raise TrainingError(f"{checkpoints} is at epoch {epochs} of {recipe.epochs}: go on by `{recipe.command}`")
+    epochs = fit.read_epochs(checkpoints)
+    if len(epochs) < recipe.epochs:
+        raise TrainingError(f"{checkpoints} is at epoch {len(epochs)} of {recipe.epochs}: go on by `{recipe.command}`")
     folders = [folder.name for folder in (artifacts / name).glob("*")]
     versions = [int(folder) for folder in folders if folder.isascii() and folder.isdigit()]
     version = version or max(versions, default=0) + 1
@@ -45,7 +46,7 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
         save(network, unfinished)
         signatures = tf.saved_model.load(str(unfinished)).signatures
         check(network, signatures)
-        write(unfinished, _describe(recipe, name, version, signatures["serving_default"]))
+        write(unfinished, _describe(recipe, epochs, name, version, signatures["serving_default"]))
         unfinished.rename(artifact)
     except tf.errors.OpError as error:
         raise TrainingError(f"{artifact} cannot be written: {error.message}") from error
@@ -55,32 +56,37 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
 
 
 def save(network: keras.Model, folder: Path) -> None:
-    """Write a SavedModel with the three signatures, all on the same variables, and without the optimizer."""
+    """Write a SavedModel with the four signatures, all on the same variables, and without the optimizer."""
     holder = tf.Module()
     holder.weights = [weight.value for weight in network.weights]
+    architecture = NETWORKS[network.name]
+    encode, step = partial(architecture.encode, network), partial(architecture.decode_step, network)
+    length = network.output_shape[1]
     # Compiled for each batch size when it is first called; the compiling survives saving and loading.
-    decode = tf.function(partial(_decode, network), jit_compile=True)
+    decode = tf.function(lambda tokens: _decode(step, encode(tokens), length), jit_compile=True)
 
     def serving_default(query: tf.Tensor) -> dict[str, tf.Tensor]:
         answer, probabilities, confidence = decode(_tokens(query))
         return {"answer": _spell(answer), "probabilities": probabilities, "confidence": confidence}
 
-    def encode(query: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"state": networks.encode(network, _tokens(query))}
+    def k_best(query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        answers, log_probabilities = beam.k_best(step, encode(_tokens(query)), k, length, task.PAD)
+        return {"answers": _spell(answers), "log_probabilities": log_probabilities}
 
     def decode_step(state: tf.Tensor, previous: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities, state = networks.decode_step(network, state, previous)
+        probabilities, state = step(state, previous)
         return {"probabilities": probabilities, "state": state}
 
-    query = tf.TensorSpec([None], tf.string, "query")
-    state_size = networks.encode(network, tf.zeros([1, task.QUERY_LENGTH], tf.int32)).shape[-1]
+    query, k = tf.TensorSpec([None], tf.string, "query"), tf.TensorSpec([], tf.int32, "k")
+    state_size = encode(tf.zeros([1, task.QUERY_LENGTH], tf.int32)).shape[-1]
     state, previous = (
         tf.TensorSpec([None, state_size], tf.float32, "state"),
         tf.TensorSpec([None], tf.int32, "previous"),
     )
     signatures = {
         "serving_default": tf.function(serving_default).get_concrete_function(query),
-        "encode": tf.function(encode).get_concrete_function(query),
+        "k_best": tf.function(k_best).get_concrete_function(query, k),
+        "encode": tf.function(lambda query: {"state": encode(_tokens(query))}).get_concrete_function(query),
         "decode_step": tf.function(decode_step).get_concrete_function(state, previous),
     }
     tf.saved_model.save(holder, str(folder), signatures=signatures)
@@ -90,14 +96,14 @@ def check(network: keras.Model, signatures: dict[str, Signature]) -> None:
     """Raise TrainingError unless the signatures agree with the Keras network, with one another, and with themselves in
     every size of batch: the same answers, probabilities within TOLERANCE, for CHECKED queries, or for as many as a
     hundred batches hold."""
-    domain, _ = task.domain()
-    queries = np.random.default_rng(0).choice(domain, CHECKED, replace=False)
+    queries = np.random.default_rng(0).choice(task.queries(), CHECKED, replace=False)
     serving = partial(_call, signatures["serving_default"])
     answers, probabilities = serving(queries)
 
     expected = fit.predict(network, task.query_tokens(queries))
     _same("the Keras network", (fit.answers(expected), expected), (answers, probabilities))
-    _same("decoding step by step", _step_by_step(signatures, queries), (answers, probabilities))
+    steps = _step_by_step(signatures, queries, network.output_shape[1])
+    _same("decoding step by step", steps, (answers, probabilities))
     for size in BATCH_SIZES:
         few = slice(0, min(CHECKED, 100 * size) // size * size)
         batches = [serving(batch) for batch in np.split(queries[few], len(queries[few]) // size)]
@@ -110,11 +116,13 @@ def _call(serving: Signature, queries: task.Texts) -> tuple[task.Texts, fit.Prob
     return returned["answer"].numpy().astype("S"), returned["probabilities"].numpy()
 
 
-def _step_by_step(signatures: dict[str, Signature], queries: task.Texts) -> tuple[task.Texts, fit.Probabilities]:
+def _step_by_step(
+    signatures: dict[str, Signature], queries: task.Texts, length: int
+) -> tuple[task.Texts, fit.Probabilities]:
     state = signatures["encode"](query=tf.constant(queries))["state"]
     previous = tf.fill([len(queries)], task.PAD)
     steps = []
-    for _ in range(task.ANSWER_LENGTH):
+    for _ in range(length):
         step = signatures["decode_step"](state=state, previous=previous)
         state, previous = step["state"], tf.argmax(step["probabilities"], axis=-1, output_type=tf.int32)
         steps.append(step["probabilities"].numpy())
@@ -132,9 +140,8 @@ def _same(way: str, one: tuple[task.Texts, fit.Probabilities], other: tuple[task
         )
 
 
-def _describe(recipe: fit.Recipe, name: str, version: int, serving: Signature) -> Metadata:
-    domain, _ = task.domain()
-    queries = np.array([task.EXAMPLE.encode(), *np.random.default_rng(1).choice(domain, 31, replace=False)])
+def _describe(recipe: fit.Recipe, epochs: list[Epoch], name: str, version: int, serving: Signature) -> Metadata:
+    queries = np.array([task.EXAMPLE.encode(), *np.random.default_rng(1).choice(task.queries(), 31, replace=False)])
     answers, _ = _call(serving, queries)
     return Metadata(
         name=name,
@@ -148,12 +155,15 @@ def _describe(recipe: fit.Recipe, name: str, version: int, serving: Signature) -
         made=Made(
             git_commit=recipe.git_commit,
             command=recipe.command,
+            cell=recipe.cell,
             seed=recipe.seed,
             libraries={"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
         ),
         golden=[
             Golden(query=query.decode(), answer=answer.decode()) for query, answer in zip(queries, answers, strict=True)
         ],
+        epochs=epochs,
+        tried=[],
         evidence=None,
     )
 
@@ -170,17 +180,16 @@ def _tokens(query: tf.Tensor) -> tf.Tensor:
         return tf.reverse(tokens[:, : task.QUERY_LENGTH], axis=[1])
 
 
-def _decode(network: keras.Model, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Tokens int32 [B, 7] -> answer tokens int32 [B, 4], all pad from the end on; probabilities float32 [B, 4, 12];
+def _decode(step: beam.Step, state: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Greedily: state [B, S] -> answer tokens int32 [B, T], all pad from the end on; probabilities float32 [B, T, V];
     confidence float32 [B]: the product of the probabilities of the answer's characters, and of its end where there is
     room."""
-    state = networks.encode(network, tokens)
-    previous = tf.fill(tf.shape(tokens)[:1], task.PAD)
+    previous = tf.fill(tf.shape(state)[:1], task.PAD)
     steps, chosen = [], []
-    for _ in range(task.ANSWER_LENGTH):
-        step, state = networks.decode_step(network, state, previous)
-        previous = tf.argmax(step, axis=-1, output_type=tf.int32)
-        steps.append(step)
+    for _ in range(length):
+        probabilities, state = step(state, previous)
+        previous = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+        steps.append(probabilities)
         chosen.append(previous)
     answer, probabilities = tf.stack(chosen, axis=1), tf.stack(steps, axis=1)
     going_on = tf.cast(answer != task.PAD, tf.int32)
@@ -191,6 +200,6 @@ def _decode(network: keras.Model, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
 
 
 def _spell(tokens: tf.Tensor) -> tf.Tensor:
-    """Tokens int32 [B, 4] -> strings [B]."""
+    """Tokens int32 [..., T] -> strings [...]."""
     alphabet = tf.constant(["" if character == " " else character for character in task.ALPHABET])
-    return tf.strings.reduce_join(tf.gather(alphabet, tokens), axis=1)
+    return tf.strings.reduce_join(tf.gather(alphabet, tokens), axis=-1)

@@ -27,6 +27,7 @@ class Made(_Written):
 
     git_commit: str
     command: str
+    cell: str
     seed: int
     libraries: dict[str, str]
 
@@ -39,6 +40,28 @@ class Part(_Written):
     exact_match: float
 
 
+class Epoch(_Written):
+    """What an epoch of the training ended with."""
+
+    loss: float
+    validation_exact_match: float
+
+
+class Margin(_Written):
+    """How far the first character's probability is above the second's where that is least, up to an answer's end."""
+
+    query: str
+    smallest: float
+
+
+class Bin(_Written):
+    """The queries whose confidence lies in one of the equal bins, lowest first, and the means over them."""
+
+    queries: int
+    confidence: float
+    accuracy: float
+
+
 class Evidence(_Written):
     """What `evaluate` counted over the whole domain."""
 
@@ -47,7 +70,21 @@ class Evidence(_Written):
     validation: Part
     held_out: Part
     by_operand_length: dict[str, Part]
+    by_carries: dict[str, Part]
     calibration_error: float
+    reliability: list[Bin]
+    margin: Margin
+    wrong_queries: list[str]
+
+
+class Tried(_Written):
+    """What another recipe gave. `margin` is the smallest on the validation queries."""
+
+    name: str
+    epochs: int
+    train: Part
+    validation: Part
+    margin: float
 
 
 class Metadata(_Written):
@@ -64,6 +101,8 @@ class Metadata(_Written):
     batch_sizes: list[int]
     made: Made
     golden: list[Golden]
+    epochs: list[Epoch]
+    tried: list[Tried]
     evidence: Evidence | None
 
 
@@ -75,9 +114,10 @@ def write(artifact: Path, metadata: Metadata) -> None:
 
 
 def read(artifact: Path) -> Metadata:
-    """Raises TrainingError where a file is missing, changed or not ours.
+    """Raises TrainingError where a file of the SavedModel is missing, changed or not ours.
 
-    `metadata.json` itself may differ from its checksum: `write` was broken off between its two files.
+    `metadata.json`, the model card and its pictures may differ from their checksums: somebody broke off their writing
+    before `write` had ended.
     """
     try:
         metadata = Metadata.model_validate_json((artifact / "metadata.json").read_bytes())
@@ -92,8 +132,8 @@ def read(artifact: Path) -> Metadata:
     except (OSError, ValueError) as error:
         raise TrainingError(f"{artifact} is not an artifact: {error}") from error
     found = _digests(artifact)
-    for name in sorted({*recorded, *found} - {"metadata.json"}):
-        if recorded.get(name) != found.get(name):
+    for name in sorted({*recorded, *found} - {"metadata.json", "MODEL_CARD.md"}):
+        if not name.endswith(".png") and recorded.get(name) != found.get(name):
             raise TrainingError(f"{artifact / name} is not the file that was exported: export the artifact again")
     return metadata
 

@@ -47,22 +47,36 @@ def query_tokens(queries: Texts) -> Tokens:
     return tokens(queries, QUERY_LENGTH)[:, ::-1]
 
 
-def answer_tokens(answers: Texts) -> Tokens:
-    """Bytes [B] -> uint8 [B, ANSWER_LENGTH], padded. The first pad ends an answer."""
-    return tokens(answers, ANSWER_LENGTH)
+def queries() -> Texts:
+    """Every query that there is: bytes [1,000,000]; "a+b" stands at 1000 a + b."""
+    operands = np.arange(LARGEST_OPERAND + 1).astype(f"S{DIGITS}")
+    return np.char.add(np.char.add(operands, b"+")[:, None], operands[None, :]).ravel()
 
 
-def domain() -> tuple[Texts, Texts]:
-    """Every query that there is, with its true answer: bytes [1,000,000] twice; "a+b" stands at 1000 a + b."""
+def sums() -> Texts:
+    """The true answer to each of `queries`: bytes [1,000,000]."""
     operands = np.arange(LARGEST_OPERAND + 1)
-    spelled = operands.astype(f"S{DIGITS}")
-    queries = np.char.add(np.char.add(spelled, b"+")[:, None], spelled[None, :])
-    answers = (operands[:, None] + operands[None, :]).astype("S4")
-    return queries.ravel(), answers.ravel()
+    return (operands[:, None] + operands[None, :]).astype(f"S{ANSWER_LENGTH}").ravel()
+
+
+def carries() -> npt.NDArray[np.int64]:
+    """How many digits are carried in each of `sums`: int64 [1,000,000]; each takes 9 from the sum of the digits."""
+    operands = np.arange(LARGEST_OPERAND + 1)
+    digits = _digit_sum(operands)
+    return ((digits[:, None] + digits[None, :] - _digit_sum(operands[:, None] + operands[None, :])) // 9).ravel()
+
+
+def last_digits() -> Texts:
+    """The last character of each of `sums`: bytes [1,000,000]."""
+    return (sums().astype(int) % 10).astype("S1")
 
 
 def spell(answers: Tokens) -> Texts:
-    """Tokens uint8 [B, ANSWER_LENGTH] -> bytes [B]: the characters before the first pad."""
+    """Tokens uint8 [B, T] -> bytes [B]: the characters before the first pad, which ends an answer."""
     ended = np.logical_or.accumulate(answers == PAD, axis=1)
     characters = np.where(ended, b"", np.array(list(ALPHABET), "S1")[answers])
-    return np.ascontiguousarray(characters).view(f"S{ANSWER_LENGTH}").ravel()
+    return np.ascontiguousarray(characters).view(f"S{answers.shape[1]}").ravel()
+
+
+def _digit_sum(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return numbers % 10 + numbers // 10 % 10 + numbers // 100 % 10 + numbers // 1000

@@ -16,7 +16,7 @@ def health_routes(repository: Repository) -> Blueprint:
 
     @routes.get("/ready")
     def ready() -> Response:
-        model = Model.of(repository.current().artifact.metadata)
-        return jsonify(status="ready", model=model.model_dump())
+        models = [Model.of(metadata).model_dump() for metadata in repository.all()]
+        return jsonify(status="ready", models=models)
 
     return routes

@@ -1,45 +1,49 @@
 """POST /predict and /predict/batch."""
 
+from typing import Any
+
 from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
-from service.artifact import Metadata
-from service.body import Schema, read
+from service.body import Schema, parse, validate
 from service.problems import Problem
-from service.repository import Repository
-from service.schemas import Answer, BatchRequest, BatchResponse, Limits, Model, PredictRequest, PredictResponse
+from service.repository import Repository, Served
+from service.schemas import Answer, BatchRequest, BatchResponse, Choice, Limits, Model, PredictRequest, PredictResponse
 from service.settings import Settings
 
 
 def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
-    """The routes over the artifact that `repository` serves."""
+    """The routes over the artifacts that `repository` serves."""
     routes = Blueprint("predict", __name__)
 
-    def read_body(schema: type[Schema], metadata: Metadata, example: dict[str, object]) -> Schema:
+    def read(schema: type[Schema], field: str, many: bool) -> tuple[Served, Schema]:
+        """The version that the body names, and the body, held against it."""
+        served, named = repository.find(), dict[str, Any]()
         try:
-            return read(request, schema, Limits(metadata, settings.max_batch_queries), settings.max_body_bytes)
+            document = parse(request, settings.max_body_bytes)
+            choice = validate(document, Choice)
+            served = repository.find(choice.model, choice.version)
+            named = choice.model_dump(exclude_none=True)
+            return served, validate(document, schema, Limits(served.artifact.metadata, settings.max_batch_queries))
         except Problem as problem:
-            problem.example = example
+            example = served.artifact.metadata.query_example
+            problem.example = {**named, field: [example] if many else example}
             raise
 
     @routes.post("/predict")
     def predict() -> Response:
-        artifact, batcher = repository.current()
-        metadata = artifact.metadata
-        body = read_body(PredictRequest, metadata, {"query": metadata.query_example})
+        (artifact, batcher), body = read(PredictRequest, "query", many=False)
         [prediction] = batcher.predict([body.query])
-        alphabet = metadata.alphabet if body.characters else None
-        return _json(PredictResponse.of(body.query, prediction, alphabet, model=Model.of(metadata)))
+        alphabet = artifact.metadata.alphabet if body.characters else None
+        return _json(PredictResponse.of(body.query, prediction, alphabet, model=Model.of(artifact.metadata)))
 
     @routes.post("/predict/batch")
     def predict_batch() -> Response:
-        artifact, batcher = repository.current()
-        metadata = artifact.metadata
-        body = read_body(BatchRequest, metadata, {"queries": [metadata.query_example]})
-        alphabet = metadata.alphabet if body.characters else None
+        (artifact, batcher), body = read(BatchRequest, "queries", many=True)
+        alphabet = artifact.metadata.alphabet if body.characters else None
         answered = zip(body.queries, batcher.predict(body.queries), strict=True)
         answers = [Answer.of(query, prediction, alphabet) for query, prediction in answered]
-        return _json(BatchResponse(predictions=answers, model=Model.of(metadata)))
+        return _json(BatchResponse(predictions=answers, model=Model.of(artifact.metadata)))
 
     return routes
 

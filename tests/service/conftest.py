@@ -16,12 +16,14 @@ METADATA = Metadata(
     format_version=1,
     name="adder",
     version=1,
+    network="repeat_vector",
     alphabet="0123456789+ ",
     largest_operand=999,
     query_pattern=r"^(0|[1-9][0-9]{0,2})\+(0|[1-9][0-9]{0,2})$",
     query_example="123+456",
     batch_sizes=[1, 8],
     golden=[Golden(query="123+456", answer="579")],
+    evidence=None,
 )
 
 

@@ -30,15 +30,26 @@ def test_the_shipped_network_is_as_right_as_was_promised(shipped: Path) -> None:
 
 
 def test_wrong_answers_are_counted_where_they_are() -> None:
-    queries, _ = task.domain()
+    queries = task.queries()
     right = np.ones(len(queries), np.bool_)
     right[[5, 10_203]] = False  # 0+5 and 10+203
-    evidence = evaluate.count(queries, right, np.ones(len(queries), np.float32))
+    margin = np.ones(len(queries), np.float32)
+    margin[123_456] = 0.25
+    evidence = evaluate.count(queries, right, np.ones(len(queries), np.float32), margin)
     assert (evidence.domain.wrong, evidence.domain.exact_match) == (2, 0.999998)
     assert evidence.train.wrong + evidence.validation.wrong + evidence.held_out.wrong == 2
     wrong = {length: part.wrong for length, part in evidence.by_operand_length.items() if part.wrong}
     assert wrong == {"1+1": 1, "2+3": 1}
-    assert sum(part.queries for part in evidence.by_operand_length.values()) == 1_000_000
+    assert {carries: part.wrong for carries, part in evidence.by_carries.items()} == {"0": 2, "1": 0, "2": 0, "3": 0}
+    for parts in (evidence.by_operand_length, evidence.by_carries):
+        assert sum(part.queries for part in parts.values()) == 1_000_000
+    assert evidence.margin == metadata.Margin(query="123+456", smallest=0.25)
+
+
+def test_a_margin_is_the_least_up_to_the_end_of_the_answer() -> None:
+    probabilities = np.zeros([2, 4, 12], np.float32)
+    probabilities[:, :, 0], probabilities[:, :, 1] = [1, 0.75, 0.5, 0.25], [0, 0, 0.25, 0.25]
+    assert evaluate.margins(np.array([b"9", b"123"]), probabilities).tolist() == [0.75, 0]
 
 
 def test_calibration_error_is_the_distance_of_confidence_from_accuracy() -> None:

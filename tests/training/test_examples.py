@@ -8,7 +8,7 @@ from training import examples, task
 
 @pytest.fixture(scope="module")
 def split() -> examples.Split:
-    return examples.split(task.domain()[0])
+    return examples.split(task.queries())
 
 
 def test_every_pair_is_in_one_part(split: examples.Split) -> None:
@@ -31,29 +31,48 @@ def test_a_part_is_no_corner_of_the_domain(split: examples.Split) -> None:
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    queries, answers = task.domain()
-    some = task.query_tokens(queries[:640]), task.answer_tokens(answers[:640])
+    some = task.query_tokens(task.queries()[:640]), task.tokens(task.sums()[:640], 4)
 
     def order(seed: int, epoch: int) -> bytes:
-        return b"".join(query.numpy().tobytes() for query, _ in examples.batches(*some, 64, seed, epoch))
+        return b"".join(query.numpy().tobytes() for query, _ in examples.batches(*some, False, 64, seed, epoch))
 
     assert order(1, 0) == order(1, 0)
     assert len({order(1, 0), order(1, 1), order(2, 0)}) == 3
 
 
 def test_a_query_keeps_its_answer() -> None:
-    queries, answers = task.domain()
-    some = task.query_tokens(queries[:640]), task.answer_tokens(answers[:640])
+    some = task.query_tokens(task.queries()[:640]), task.tokens(task.sums()[:640], 4)
     belongs = {query.tobytes(): answer.tobytes() for query, answer in zip(*some, strict=True)}
-    for batch in examples.batches(*some, 64, 1, 0):
+    for batch in examples.batches(*some, False, 64, 1, 0):
         for query, answer in zip(*(np.argmax(part, -1).astype(np.uint8) for part in batch), strict=True):
             assert belongs[query.tobytes()] == answer.tobytes()
 
 
 def test_batches_are_one_hot_and_full() -> None:
-    queries, answers = task.domain()
-    batches = list(examples.batches(task.query_tokens(queries[:100]), task.answer_tokens(answers[:100]), 64, 1, 0))
-    [(query, answer)] = batches
+    some = task.query_tokens(task.queries()[:100]), task.tokens(task.sums()[:100], 4)
+    [(query, answer)] = examples.batches(*some, False, 64, 1, 0)
     assert query.shape == (64, 7, 12)
     assert answer.shape == (64, 4, 12)
     assert np.array_equal(np.sum(query, -1), np.ones((64, 7)))
+
+
+def test_a_network_that_feeds_back_is_taught_with_the_characters_before() -> None:
+    some = task.query_tokens(task.queries()[:100]), task.tokens(task.sums()[:100], 4)
+    [((_, before), answer)] = examples.batches(*some, True, 64, 1, 0)
+    assert np.array_equal(before[:, 1:], answer[:, :-1])
+    assert np.array_equal(np.argmax(before[:, 0], -1), np.full(64, task.PAD))
+
+
+def test_short_queries_are_shown_more_often(split: examples.Split) -> None:
+    queries = task.queries()
+    assert np.array_equal(examples.shown(split, queries, 890_000, False), np.sort(split.train))
+    shown = np.bincount(examples.shown(split, queries, 890_000, True), minlength=1_000_000)
+    assert np.array_equal(np.flatnonzero(shown), np.sort(split.train))
+    length = np.char.str_len(queries)
+    assert {int(n): set(shown[(length == n) & (shown > 0)].tolist()) for n in range(3, 8)} == {
+        3: {32},
+        4: {16},
+        5: {2},
+        6: {1},
+        7: {1},
+    }

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import ROOT, run_training
 from training import TrainingError, examples, fit, task
@@ -63,23 +64,35 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_unbroken_one(unbroken: P
 def test_each_part_is_used_for_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Idle:
         optimizer = SimpleNamespace(iterations=0)
+        output_shape = (None, 4, 12)
 
-        def fit(self, *_: Any, **__: Any) -> Any:
-            return SimpleNamespace(history={"loss": [0.0]})
+        def fit(self, *_: Any, callbacks: list[keras.callbacks.Callback], **__: Any) -> Any:
+            logs = {"loss": 0.0}
+            callbacks[0].on_epoch_end(0, logs)
+            return SimpleNamespace(history={name: [value] for name, value in logs.items()})
 
         def save(self, file: Path) -> None:
             file.touch()
 
     used: dict[str, Any] = {}
-    monkeypatch.setattr(fit, "_start", lambda _: Idle())
+    monkeypatch.setattr(fit, "_start", lambda *_: Idle())
     monkeypatch.setattr(examples, "batches", lambda queries, *_: used.update(train=queries))
     monkeypatch.setattr(fit, "exact_match", lambda _, queries, __: used.update(validation=queries) or 0.0)
-    recipe = fit.Recipe(network="repeat_vector", seed=1, epochs=1, examples=890_000, command="", git_commit="")
+    recipe = fit.Recipe(
+        network="repeat_vector", cell="lstm", seed=1, epochs=1, examples=890_000, command="", git_commit=""
+    )
     fit.fit(recipe, tmp_path)
-    queries, _ = task.domain()
-    tokens, split = task.query_tokens(queries), examples.split(queries)
+    tokens, split = task.query_tokens(task.queries()), examples.split(task.queries())
     for name, part in [("train", split.train), ("validation", split.validation)]:
         assert {query.tobytes() for query in used[name]} == {query.tobytes() for query in tokens[part]}
+
+
+def test_tensorboard_gets_a_log_that_it_can_read(tmp_path: Path) -> None:
+    run_training("train", tmp_path, "--epochs", 2, "--examples", 2048, "--tensorboard")
+    log = EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload()
+    logged = [event.step for event in log.Tensors("epoch_validation_exact_match")]
+    assert logged == [0, 1]
+    assert len(log.Tensors("epoch_loss")) == 2
 
 
 def test_a_finished_training_is_left_as_it_is(unbroken: Path) -> None:

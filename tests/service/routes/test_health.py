@@ -33,7 +33,7 @@ def test_a_worker_that_cannot_load_says_so_without_hope(tmp_path: Path) -> None:
 
 def test_a_loaded_worker_is_ready(tmp_path: Path) -> None:
     response = app_of(StandIn(), tmp_path).test_client().get("/health/ready")
-    assert response.json == {"status": "ready", "model": {"name": "adder", "version": 1}}
+    assert response.json == {"status": "ready", "models": [{"name": "adder", "version": 1}]}
 
 
 def test_a_probe_answers_head_too(client: FlaskClient) -> None:

@@ -66,12 +66,10 @@ def test_the_version_is_that_of_the_artifact(tmp_path: Path) -> None:
         metadata = METADATA.model_copy(update={"version": 3})
 
     client = app_of(Third(), tmp_path).test_client()
-    responses = [
-        client.post("/predict", json={"query": "1+1"}),
-        client.post("/predict/batch", json={"queries": ["1+1"]}),
-        client.get("/health/ready"),
-    ]
-    assert [response.get_json()["model"] for response in responses] == [{"name": "adder", "version": 3}] * 3
+    third = {"name": "adder", "version": 3}
+    assert client.post("/predict", json={"query": "1+1"}).get_json()["model"] == third
+    assert client.post("/predict/batch", json={"queries": ["1+1"]}).get_json()["model"] == third
+    assert client.get("/health/ready").get_json()["models"] == [third]
 
 
 def test_a_batch_may_have_characters(client: FlaskClient) -> None:
@@ -138,13 +136,6 @@ def test_each_bad_query_of_a_batch_is_named(client: FlaskClient) -> None:
     assert problem["example"] == {"queries": ["123+456"]}
 
 
-def test_no_more_errors_are_listed_than_a_batch_may_have(client: FlaskClient) -> None:
-    response = client.post("/predict/batch", json={str(number): 0 for number in range(50)})
-    problem = response.get_json(force=True)
-    assert len(problem["errors"]) == 10
-    assert problem["detail"].endswith("(and 50 more, see errors)")
-
-
 @pytest.mark.parametrize("count", [0, 11])
 def test_a_batch_has_limits(client: FlaskClient, count: int) -> None:
     response = client.post("/predict/batch", json={"queries": ["1+1"] * count})
@@ -172,7 +163,7 @@ def test_what_does_not_fit_into_the_queue_is_refused_at_once(tmp_path: Path) -> 
         others = [threads.submit(app.test_client().post, "/predict", json={"query": "1+1"})]
         assert network.called.wait(10)
         others.append(threads.submit(app.test_client().post, "/predict", json={"query": "1+1"}))
-        batcher = app.extensions["repository"].current().batcher
+        batcher = app.extensions["repository"].find().batcher
         for _ in range(10_000):
             if batcher.queued_queries == 1:
                 break

@@ -1,0 +1,87 @@
+from pathlib import Path
+from typing import cast
+
+from flask.testing import FlaskClient
+
+from service.app import create_app
+from service.artifact import Artifact, Evidence, Margin, Part, Prediction
+from service.settings import Settings
+from tests.service.conftest import METADATA, StandIn
+
+HALF = Part(queries=4, wrong=2, exact_match=0.5)
+EVIDENCE = Evidence(
+    domain=HALF,
+    train=HALF,
+    validation=HALF,
+    held_out=HALF,
+    calibration_error=0.25,
+    margin=Margin(query="1+2", smallest=0.125),
+)
+
+
+class Other(StandIn):
+    metadata = METADATA.model_copy(update={"name": "other", "network": "cho2014", "evidence": EVIDENCE})
+
+    def answer(self, query: str) -> Prediction:
+        return StandIn.answer(self, query[::-1])
+
+
+def client_of(tmp_path: Path) -> FlaskClient:
+    """Over two models: the second answers with the second operand, spelled backwards."""
+    for model in ("adder", "other"):
+        (tmp_path / model / "1").mkdir(parents=True)
+    networks = {"adder": StandIn(), "other": Other()}
+    app = create_app(Settings(artifacts=tmp_path), load=lambda folder: cast(Artifact, networks[folder.parent.name]))
+    app.extensions["repository"].load()
+    return app.test_client()
+
+
+def test_the_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
+    adder, other = client_of(tmp_path).get("/models").get_json()["models"]
+    assert adder == {
+        "name": "adder",
+        "version": 1,
+        "network": "repeat_vector",
+        "query_example": "123+456",
+        "evidence": None,
+    }
+    assert (other["name"], other["network"], other["evidence"]) == ("other", "cho2014", EVIDENCE.model_dump())
+
+
+def test_the_model_that_is_named_answers(tmp_path: Path) -> None:
+    client = client_of(tmp_path)
+    answered = client.post("/predict", json={"query": "12+34", "model": "other", "version": 1}).get_json()
+    assert (answered["answer"], answered["model"]) == ("43", {"name": "other", "version": 1})
+    assert client.post("/predict", json={"query": "12+34"}).get_json()["answer"] == "12"
+    batch = client.post("/predict/batch", json={"queries": ["1+2", "3+4"], "model": "other"}).get_json()
+    assert [prediction["answer"] for prediction in batch["predictions"]] == ["2", "4"]
+    assert batch["model"] == {"name": "other", "version": 1}
+
+
+def test_an_unknown_model_is_a_404_that_names_those_there_are(tmp_path: Path) -> None:
+    response = client_of(tmp_path).post("/predict", json={"query": "1+2", "model": "third"})
+    assert (response.status_code, response.content_type) == (404, "application/problem+json")
+    problem = response.get_json(force=True)
+    assert problem["type"] == "/problems/unknown-model"
+    assert problem["detail"] == (
+        "there is no model 'third'; those there are, with their versions: adder (1), other (1)"
+    )
+    assert problem["example"] == {"query": "123+456"}
+
+
+def test_what_is_no_name_or_number_is_refused_by_the_field(tmp_path: Path) -> None:
+    client = client_of(tmp_path)
+    for body, pointer in [
+        ({"query": "1+2", "model": 1}, "#/model"),
+        ({"query": "1+2", "version": "1"}, "#/version"),
+        ({"query": "1+2", "version": True}, "#/version"),
+    ]:
+        response = client.post("/predict", json=body)
+        assert response.status_code == 422
+        assert [error["pointer"] for error in response.get_json(force=True)["errors"]] == [pointer]
+
+
+def test_the_example_of_a_problem_asks_the_model_that_was_named(tmp_path: Path) -> None:
+    response = client_of(tmp_path).post("/predict/batch", json={"queries": ["1+"], "model": "other"})
+    assert response.status_code == 422
+    assert response.get_json(force=True)["example"] == {"model": "other", "queries": ["123+456"]}

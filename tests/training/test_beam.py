@@ -1,0 +1,79 @@
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training import beam
+
+LENGTH, ALPHABET, PAD = 3, 4, 3  # 3 characters and the pad: 1 + 3 + 9 + 27 answers
+Floats = npt.NDArray[np.float32]
+
+
+def network_of(seed: int, feeds_back: bool) -> tuple[beam.Step, tf.Tensor]:
+    """A random one: the state is the position, and the table of each position has a row for the character before."""
+    logits = np.random.default_rng(seed).normal(scale=2, size=(LENGTH, ALPHABET, ALPHABET)).astype(np.float32)
+    if not feeds_back:
+        logits[:] = logits[:, :1]
+    table = tf.nn.softmax(logits)
+
+    def step(state: tf.Tensor, previous: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        position = tf.cast(state[:, 0], tf.int32)
+        return tf.gather_nd(table, tf.stack([position, previous], axis=1)), state + 1
+
+    return step, tf.zeros([2, 1])
+
+
+def by_brute_force(step: beam.Step) -> list[tuple[float, tuple[int, ...]]]:
+    """Every answer there is, with its log-probability, best first."""
+    answers = []
+    for characters in product(range(ALPHABET), repeat=LENGTH):
+        end = characters.index(PAD) if PAD in characters else LENGTH
+        if set(characters[end:]) <= {PAD}:
+            total, previous, state = 0.0, PAD, tf.zeros([1, 1])
+            for character in characters[: end + 1]:
+                probabilities, state = step(state, tf.constant([previous]))
+                total, previous = total + float(np.log(probabilities[0, character])), character
+            answers.append((total, characters))
+    assert len(answers) == 40
+    return sorted(answers, reverse=True)
+
+
+@given(st.integers(0, 1000), st.sampled_from([1, 2, 3, 7, 40]))
+@settings(max_examples=15, deadline=None)
+def test_it_is_exact_where_nothing_is_fed_back(seed: int, k: int) -> None:
+    step, state = network_of(seed, feeds_back=False)
+    characters, totals = beam.k_best(step, state, k, LENGTH, PAD)
+    expected = by_brute_force(step)[:k]
+    for row in range(2):
+        np.testing.assert_allclose(totals[row], [total for total, _ in expected], atol=1e-5)
+        assert [tuple(answer) for answer in characters[row].numpy().tolist()] == [answer for _, answer in expected]
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_a_wide_beam_is_exact_where_characters_are_fed_back(seed: int) -> None:
+    step, state = network_of(seed, feeds_back=True)
+    characters, totals = beam.k_best(step, state, 40, LENGTH, PAD)
+    expected = by_brute_force(step)
+    np.testing.assert_allclose(totals[1], [total for total, _ in expected], atol=1e-5)
+    assert [tuple(answer) for answer in characters[1].numpy().tolist()] == [answer for _, answer in expected]
+
+
+def test_a_narrow_beam_gives_true_probabilities_best_first() -> None:
+    step, state = network_of(5, feeds_back=True)
+    characters, totals = beam.k_best(step, state, 3, LENGTH, PAD)
+    every = {answer: total for total, answer in by_brute_force(step)}
+    found = [every[tuple(answer)] for answer in characters[0].numpy().tolist()]
+    assert found == sorted(found, reverse=True)
+    np.testing.assert_allclose(totals[0], found, atol=1e-5)
+
+
+def test_more_than_there_are_have_no_probability() -> None:
+    step, state = network_of(1, feeds_back=False)
+    _, totals = beam.k_best(step, state, 50, LENGTH, PAD)
+    assert np.isfinite(totals[0]).sum() == 40
+    assert float(tf.reduce_sum(tf.exp(totals[0]))) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,58 @@
+"""What other recipes give: one network trained again and again, each time with one thing changed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training import evaluate, examples, fit, metadata, task
+from training.networks import NETWORKS
+
+TRIALS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "every query once an epoch": {"short_more_often": False},
+    "weight decay 0.001": {"weight_decay": 1e-3},
+    "label smoothing 0.01": {"label_smoothing": 0.01},
+    "another seed": {"seed": 2},
+}
+
+
+def compare(artifact: Path, folder: Path, epochs: int, pairs: int, command: str) -> list[metadata.Tried]:
+    """Train each of `TRIALS` in a folder of its own in `folder`, and write into the artifact's `metadata.json` what
+    each gave on the train and validation pairs. The held-out pairs have no part in it.
+
+    Raises TrainingError where `artifact` is not a whole artifact, or `folder` holds other trainings.
+    """
+    described = metadata.read(artifact)
+    made = described.made
+    split, tried = examples.split(task.queries()), []
+    for name, changed in TRIALS.items():
+        recipe = fit.Recipe(
+            network=described.network,
+            cell=made.cell,
+            seed=made.seed,
+            epochs=epochs,
+            examples=pairs,
+            command=command,
+            git_commit=fit.git_commit(),
+        ).model_copy(update=changed)
+        checkpoints = folder / name.replace(" ", "-")
+        fit.fit(recipe, checkpoints)
+        tried.append(_measure(name, recipe, checkpoints, split))
+    metadata.write(artifact, described.model_copy(update={"tried": tried}))
+    return tried
+
+
+def _measure(name: str, recipe: fit.Recipe, checkpoints: Path, split: examples.Split) -> metadata.Tried:
+    queries, truth = task.queries(), NETWORKS[recipe.network].answers()
+    network = fit.read_checkpoint(checkpoints)
+    train = fit.answers(fit.predict(network, task.query_tokens(queries[split.train])))
+    probabilities = fit.predict(network, task.query_tokens(queries[split.validation]))
+    answers = fit.answers(probabilities)
+    return metadata.Tried(
+        name=name,
+        epochs=recipe.epochs,
+        train=evaluate.part(train == truth[split.train]),
+        validation=evaluate.part(answers == truth[split.validation]),
+        margin=round(float(np.min(evaluate.margins(answers, probabilities))), 4),
+    )
