@@ -1,5 +1,6 @@
 """The model card of an artifact, with its pictures; everything in it comes out of `metadata.json`."""
 
+import inspect
 import re
 import shutil
 from pathlib import Path
@@ -56,21 +57,21 @@ def diagrams(described: metadata.Metadata, folder: Path) -> list[tuple[str, str]
 
 
 def learning_curves(epochs: list[metadata.Epoch], folder: Path) -> list[tuple[str, str]]:
-    """Loss, and the share of validation queries that are answered wrongly, over the epochs."""
+    """Loss over the epochs, and the share of validation queries that are answered wrongly, if any are."""
     if not epochs:
         return []
+    wrong = np.array([1 - epoch.validation_exact_match for epoch in epochs])
     figure = Figure(figsize=(7, 3))
-    left, right = figure.subplots(1, 2)
+    left, *right = figure.subplots(1, 2 if wrong.any() else 1, squeeze=False)[0]
     steps = np.arange(1, len(epochs) + 1)
     left.semilogy(steps, [epoch.loss for epoch in epochs])
     left.set(title="training loss", xlabel="epoch")
-    wrong = np.array([1 - epoch.validation_exact_match for epoch in epochs])
-    right.semilogy(steps, np.where(wrong > 0, wrong, np.nan), marker=".")
-    right.set(title="share of validation queries answered wrongly", xlabel="epoch", xlim=left.get_xlim())
+    for axes in right:
+        axes.semilogy(steps, np.where(wrong > 0, wrong, np.nan), marker=".")
+        axes.set(title="share of validation queries answered wrongly", xlabel="epoch", xlim=left.get_xlim())
     figure.savefig(folder / "learning_curves.png", dpi=120)
-    none = int(np.argmax(wrong == 0)) + 1 if (wrong == 0).any() else None
-    ending = f"; epochs without a point have none wrong, the first is {none}" if none else ""
-    return [("learning_curves.png", f"Training loss, and wrong answers on the validation pairs{ending}")]
+    of = ", and wrong answers on the validation pairs; an epoch without a point has none" if right else ""
+    return [("learning_curves.png", f"Training loss{of}")]
 
 
 def reliability_diagram(evidence: metadata.Evidence, folder: Path) -> list[tuple[str, str]]:
@@ -137,7 +138,7 @@ model-index:
 - name: {described.name}
   results:
   - task: {{type: text2text-generation}}
-    dataset: {{name: additions of two numbers up to {described.largest_operand}, type: synthetic}}
+    dataset: {{name: every query from 0+0 to {described.largest_operand}+{described.largest_operand}, type: synthetic}}
     metrics:
     - {{type: exact_match, name: exact-match accuracy on held-out queries, value: {evidence.held_out.exact_match}}}
 ---
@@ -145,8 +146,10 @@ model-index:
 # {described.name}, version {described.version}
 
 The network `{described.network}` (cell: {made.cell}) reads a query such as `{described.query_example}` character by
-character, in reverse, and writes the answer character by character. It has learned to, and answers right or wrong. It
-is there to show how such a network is made and served, and has no other use.
+character, in reverse. It has learned to answer, and does so right or wrong. It is there to show how such a network is
+made and served, and has no other use.
+
+{inspect.getdoc(NETWORKS[described.network].build)}
 
 ## How right it is
 

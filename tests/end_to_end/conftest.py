@@ -68,6 +68,10 @@ class Service:
         """The process ids of the workers that have been booted."""
         return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.log)]
 
+    def get(self, path: str) -> requests.Response:
+        """Whatever is there."""
+        return requests.get(self.url + path, timeout=30)
+
     def post(self, path: str, body: Any) -> requests.Response:
         """JSON there, whatever back."""
         return requests.post(self.url + path, json=body, timeout=30)

@@ -87,12 +87,12 @@ def test_it_says_when_it_is_ready_and_what_to_try(service: Service) -> None:
 def test_it_is_not_ready_until_it_has_loaded(start: Start, artifacts: Path) -> None:
     loading = start(artifacts=artifacts, workers=1)
     loading.until(lambda: "Booting worker" in loading.log)
-    early = requests.get(f"{loading.url}/health/ready", timeout=30)
+    early = loading.get("/health/ready")
     assert early.status_code == 503
     assert early.headers["Content-Type"] == "application/problem+json"
-    assert requests.get(f"{loading.url}/health/live", timeout=30).status_code == 200
+    assert loading.get("/health/live").status_code == 200
     loading.ready()
-    assert requests.get(f"{loading.url}/health/ready", timeout=30).status_code == 200
+    assert loading.get("/health/ready").status_code == 200
 
 
 def test_tensorflow_has_no_remarks(service: Service) -> None:

@@ -1,0 +1,86 @@
+"""The shipped models through real gunicorn: choosing one, rolling back, taking up a new version."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.end_to_end.conftest import Service
+from training import metadata
+
+Start = Callable[..., Service]
+SHIPPED = sorted((ROOT / "model_artifacts").glob("*/[0-9]*"))
+
+
+def versions(name: str) -> list[int]:
+    """Newest first."""
+    return sorted((int(folder.name) for folder in SHIPPED if folder.parent.name == name), reverse=True)
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: "/".join(folder.parts[-2:]))
+def test_each_shipped_version_answers_as_at_its_export(service: Service, shipped: Path) -> None:
+    described = metadata.read(shipped)
+    model = {"name": described.name, "version": described.version}
+    body = {
+        "queries": [golden.query for golden in described.golden],
+        "model": described.name,
+        "version": described.version,
+    }
+    answered = service.post("/predict/batch", body).json()
+    assert answered["model"] == model
+    assert [each["answer"] for each in answered["predictions"]] == [golden.answer for golden in described.golden]
+    alone = service.post("/predict", {"query": described.query_example, "model": described.name}).json()
+    assert alone["model"] == {"name": described.name, "version": versions(described.name)[0]}
+
+
+def test_the_models_are_listed_with_their_evidence(service: Service) -> None:
+    listed = service.get("/models").json()["models"]
+    assert (listed[0]["name"], listed[0]["version"]) == ("adder", versions("adder")[0])
+    assert {f"{each['name']}/{each['version']}" for each in listed} == {"/".join(each.parts[-2:]) for each in SHIPPED}
+    for each in listed:
+        evidence = metadata.read(ROOT / "model_artifacts" / each["name"] / str(each["version"])).evidence
+        assert evidence is not None
+        assert each["evidence"]["domain"] == evidence.domain.model_dump()
+        assert each["evidence"]["held_out"] == evidence.held_out.model_dump()
+
+
+def test_an_unknown_model_is_told_which_there_are(service: Service) -> None:
+    refused = service.post("/predict", {"query": "1+2", "model": "multiplier"})
+    assert refused.status_code == 404
+    for name in {folder.parent.name for folder in SHIPPED}:
+        assert name in refused.json()["detail"]
+
+
+def test_the_newer_version_is_right_where_the_older_was_wrong(service: Service) -> None:
+    newest, older = versions("adder")[:2]
+    evidence = metadata.read(ROOT / "model_artifacts" / "adder" / str(older)).evidence
+    assert evidence is not None
+    for query in evidence.wrong_queries:
+        truth = str(sum(map(int, query.split("+"))))
+        assert service.post("/predict", {"query": query, "version": newest}).json()["answer"] == truth
+        assert service.post("/predict", {"query": query, "version": older}).json()["answer"] != truth
+
+
+def test_a_new_version_that_is_damaged_leaves_the_old_one_serving(start: Start, tmp_path: Path) -> None:
+    newest, older = versions("adder")[:2]
+    adder = shutil.copytree(ROOT / "model_artifacts" / "adder", tmp_path / "adder")
+    (adder / str(newest) / "saved_model.pb").write_bytes(b"half of one")
+    service = start(artifacts=tmp_path, workers=1).ready()
+    assert service.post("/predict", {"query": "1+2"}).json()["model"] == {"name": "adder", "version": older}
+    assert f"passed over: {adder / str(newest) / 'saved_model.pb'} has changed" in service.log
+
+
+def test_sighup_takes_up_a_new_version(start: Start, tmp_path: Path) -> None:
+    newest, older = versions("adder")[:2]
+    adder = ROOT / "model_artifacts" / "adder"
+    shutil.copytree(adder / str(older), tmp_path / "adder" / str(older))
+    service = start(artifacts=tmp_path, workers=1).ready()
+    assert service.post("/predict", {"query": "1+2"}).json()["model"]["version"] == older
+    shutil.copytree(adder / str(newest), tmp_path / "adder" / str(newest))
+    service.process.send_signal(signal.SIGHUP)
+    served = [{"name": "adder", "version": version} for version in (newest, older)]
+    service.until(lambda: service.get("/health/ready").json().get("models") == served)
+    assert service.post("/predict", {"query": "1+2"}).json()["model"]["version"] == newest
