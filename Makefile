@@ -26,9 +26,10 @@ test: .venv/tests.installed  ## Set up what the tests need; run ruff, mypy and p
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-train: .venv/training.installed  ## Set up what training needs; train, export and evaluate the next version of adder.
+train: .venv/training.installed  ## Set up what training needs; train, export, evaluate and report the next version of adder.
 	$(BIN)/python -m training train .checkpoints/adder
-	$(BIN)/python -m training evaluate $$($(BIN)/python -m training export .checkpoints/adder)
+	artifact=$$($(BIN)/python -m training export .checkpoints/adder) && \
+		$(BIN)/python -m training evaluate $$artifact && $(BIN)/python -m training report $$artifact
 
 evaluate: .venv/training.installed  ## Count the wrong answers of the newest adder (or ARTIFACT=...), and write them into its metadata.
 	$(BIN)/python -m training evaluate $(ARTIFACT)

@@ -89,7 +89,8 @@ def alike(one: Any, other: Any) -> bool:
 
 def test_every_block_is_known() -> None:
     commands = [command for command, _ in BLOCKS if not command.startswith("curl")]
-    assert commands == ["make serve", "docker-compose up", "make evaluate", "make test"]
+    retrain = metadata.read(ROOT / "model_artifacts" / "cho2014" / "1").made.command
+    assert commands == ["make serve", "docker-compose up", "make evaluate", retrain, "make test"]
     assert len(CURLS) == 3
 
 
@@ -114,7 +115,7 @@ def test_evaluate_prints_what_the_readme_says(clone: Clone) -> None:
     [printed] = [printed for command, printed in BLOCKS if command == "make evaluate"]
     output, _ = clone.make("evaluate").communicate()
     lines = [line for line in printed.splitlines() if "calibration" not in line]
-    assert len(lines) == 13
+    assert len(lines) == 18
     for line in lines:
         assert line in output.splitlines()
 
@@ -123,6 +124,17 @@ def test_make_help_has_a_line_for_every_target(clone: Clone) -> None:
     output, _ = clone.make("help").communicate()
     [phony] = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert [line.split()[0] for line in output.splitlines()] == phony.split()
+
+
+def test_the_table_of_models_is_what_is_shipped() -> None:
+    rows = re.findall(r"^\| \[([\w-]+/\d+)\]\((.*?)\) \| .* \| (\S+) \| (\S+) \|$", README, re.MULTILINE)
+    shipped = {}
+    for folder in (ROOT / "model_artifacts").glob("*/*"):
+        evidence = metadata.read(folder).evidence
+        assert evidence is not None
+        name = f"{folder.parent.name}/{folder.name}"
+        shipped[name] = (f"model_artifacts/{name}/MODEL_CARD.md", evidence.domain.wrong, evidence.held_out.wrong)
+    assert {name: (card, int(wrong), int(held_out)) for name, card, wrong, held_out in rows} == shipped
 
 
 def test_the_accuracy_is_that_of_the_artifact(shipped: Path) -> None:

@@ -24,13 +24,13 @@ def queries() -> list[str]:
     return [f"{numbers.randrange(1000)}+{numbers.randrange(1000)}" for _ in range(2000)]
 
 
-def test_a_query_is_answered(service: Service) -> None:
+def test_a_query_is_answered(service: Service, shipped: Path) -> None:
     response = service.post("/predict", {"query": "123+456"})
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "application/json"
     answer = response.json()
     assert answer.pop("confidence") == pytest.approx(1, abs=0.05)
-    assert answer == {"query": "123+456", "answer": "579", "model": {"name": "adder", "version": 1}}
+    assert answer == {"query": "123+456", "answer": "579", "model": {"name": "adder", "version": int(shipped.name)}}
 
 
 def test_characters_multiply_to_the_confidence(service: Service) -> None:
@@ -77,8 +77,8 @@ def test_the_answer_is_what_the_network_says_right_or_wrong(start: Start, artifa
 
 
 @pytest.mark.usefixtures("curl")
-def test_it_says_when_it_is_ready_and_what_to_try(service: Service) -> None:
-    assert service.log.count("Ready with adder version 1. Try:") == 1
+def test_it_says_when_it_is_ready_and_what_to_try(service: Service, shipped: Path) -> None:
+    assert service.log.count(f"Ready with adder version {shipped.name}, ") == 1
     [command] = re.findall(r"^  (curl .*)$", service.log, re.MULTILINE)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["answer"] == "579"
