@@ -43,7 +43,7 @@ def parse(request: Request, max_bytes: int) -> Any:
 
 
 def validate(document: Any, schema: type[Schema], limits: Limits | None = None) -> Schema:
-    """Raises Invalid, which names every rule that the document breaks."""
+    """Raises Invalid, which names every rule of `schema` that the document breaks."""
     try:
         return schema.model_validate(document, context=limits)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """gunicorn's configuration: `gunicorn --config python:service.gunicorn_conf`.
 
-TensorFlow is imported and the artifact loaded in each worker, after the fork: a loaded SavedModel does not survive one.
-A worker that cannot load stays up and says so at /health/ready, since one that raises while booting would take the
+TensorFlow is imported and the artifacts loaded in each worker, after the fork: a loaded SavedModel does not survive
+one. A worker that cannot load stays up and says so at /health/ready, since one that raises while booting would take the
 others down with it.
 """
 

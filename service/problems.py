@@ -8,7 +8,7 @@ Problem
 ├── TooLarge              413
 ├── WrongContentType      415
 ├── Invalid               422  fields that break a rule, each named
-├── NotReady              503  no version is loaded yet
+├── NotReady              503  not all versions are loaded yet
 ├── QueueFull             503
 ├── DeadlineExceeded      504
 ├── NetworkFailed         500
@@ -99,7 +99,7 @@ class Invalid(Problem):
 
 
 class NotReady(Problem):
-    name, title, status, retry_after_seconds = "not-ready", "The artifact is not loaded yet", 503, 2
+    name, title, status, retry_after_seconds = "not-ready", "The models are not loaded yet", 503, 2
 
 
 class QueueFull(Problem):

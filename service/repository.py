@@ -28,7 +28,8 @@ class Served(NamedTuple):
 def open_all(settings: Settings, attempt: Callable[[Path], Opened]) -> ByVersion[Opened]:
     """What `attempt` gives for each version that it does not raise BrokenArtifact for; those are passed over.
 
-    Raises BrokenArtifact, about its newest version, where a model that ADDER_MODELS names has none left.
+    Raises BrokenArtifact where a model that ADDER_MODELS names has no version left (about its newest), where no model
+    is left, or where the folder cannot be read.
     """
     opened: ByVersion[Opened] = {}
     for model in _names(settings):
@@ -47,7 +48,9 @@ def open_all(settings: Settings, attempt: Callable[[Path], Opened]) -> ByVersion
         if versions:
             opened[model] = versions
     if not opened:
-        raise BrokenArtifact(f"{settings.artifacts.absolute()} holds no model: export one, or set ADDER_ARTIFACTS")
+        raise BrokenArtifact(
+            f"{settings.artifacts.absolute()} holds no model that can be served: export one, or set ADDER_ARTIFACTS"
+        )
     return opened
 
 
@@ -62,7 +65,7 @@ def _names(settings: Settings) -> list[str]:
 
 
 def _folders(model: Path) -> list[Path]:
-    """Those of its versions, newest first."""
+    """The folders of the model's versions, newest first."""
     try:
         versions = [folder for folder in model.glob("*") if folder.name.isascii() and folder.name.isdigit()]
     except OSError as error:

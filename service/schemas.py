@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self, cast
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from service.artifact import Evidence, Metadata, Prediction
@@ -64,7 +64,7 @@ class Choice(BaseModel):
     model_config = ConfigDict(strict=True)
 
     model: str | None = None
-    version: int | None = None
+    version: int | None = Field(None, ge=0, lt=10**9)
 
 
 class _Request(Choice):
@@ -78,11 +78,21 @@ class PredictRequest(_Request):
 
     query: Query
 
+    @staticmethod
+    def example(query: str) -> dict[str, Any]:
+        """A body with this query."""
+        return {"query": query}
+
 
 class BatchRequest(_Request):
     """The body of POST /predict/batch."""
 
     queries: Annotated[list[Query], BeforeValidator(_not_too_many)]
+
+    @staticmethod
+    def example(query: str) -> dict[str, Any]:
+        """A body with this query alone."""
+        return {"queries": [query]}
 
 
 class Model(BaseModel):

@@ -13,7 +13,16 @@ from training import TrainingError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-CELLS = {"repeat_vector": "lstm", "simple_rnn_classifier": "simple_rnn", "cho2014": "gru", "sutskever2014": "lstm"}
+# What each network can be made of, that of its source first.
+CELLS_OF = {
+    "repeat_vector": ["lstm", "gru", "simple_rnn"],
+    "simple_rnn_classifier": ["simple_rnn"],
+    "cho2014": ["gru"],
+    "sutskever2014": ["lstm"],
+}
+examples_option = click.option(
+    "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs to use."
+)
 folder = click.Path(file_okay=False, path_type=Path)
 
 
@@ -24,25 +33,28 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("checkpoints", type=folder)
-@click.option("--network", type=click.Choice(list(CELLS)), default="repeat_vector", help="Which architecture.")
+@click.option("--network", type=click.Choice(list(CELLS_OF)), default="repeat_vector", help="Which network.")
+@click.option("--cell", type=click.Choice(CELLS_OF["repeat_vector"]), help="By default that of the network's source.")
 @click.option(
-    "--cell", type=click.Choice(["lstm", "gru", "simple_rnn"]), help="By default that of the network's source."
+    "--epochs",
+    type=click.IntRange(1),
+    default=60,
+    help="Passes over the train pairs; short queries are in each many times.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=60, help="How often each pair is shown.")
-@click.option(
-    "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs to use."
-)
+@examples_option
 @click.option("--seed", type=click.IntRange(0), default=1, help="Decides the first weights and the order.")
 @click.option("--tensorboard", is_flag=True, help="Write a log for TensorBoard into CHECKPOINTS/tensorboard.")
 def train(
     checkpoints: Path, network: str, cell: str | None, epochs: int, examples: int, seed: int, tensorboard: bool
 ) -> None:
     """Train into the folder CHECKPOINTS, or go on from where a training in it was broken off."""
+    if cell is not None and cell not in CELLS_OF[network]:
+        raise click.BadParameter(f"{network} is made of {', '.join(CELLS_OF[network])}", param_hint="--cell")
     from training import fit
 
     recipe = fit.Recipe(
         network=network,
-        cell=cell or CELLS[network],
+        cell=cell or CELLS_OF[network][0],
         seed=seed,
         epochs=epochs,
         examples=examples,
@@ -86,9 +98,7 @@ def evaluate(artifact: Path) -> None:
 @click.argument("artifact", type=folder)
 @click.argument("checkpoints", type=folder)
 @click.option("--epochs", type=click.IntRange(1), default=12, help="Of each training.")
-@click.option(
-    "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs to use."
-)
+@examples_option
 def compare(artifact: Path, checkpoints: Path, epochs: int, examples: int) -> None:
     """Train the network of ARTIFACT in other ways, and write what each gave into the metadata of ARTIFACT."""
     from training import compare

@@ -25,7 +25,7 @@ def evaluate(artifact: Path) -> metadata.Evidence:
     """
     described = metadata.read(artifact)
     serving = tf.saved_model.load(str(artifact)).signatures["serving_default"]
-    queries, truth = task.queries(), NETWORKS[described.network].answers()
+    queries, truth = task.queries(), NETWORKS[described.network].truth()
     batches = np.split(queries, len(queries) // BATCH_SIZE)
     answered = []
     for batch in tqdm(batches, desc=str(artifact), unit_scale=BATCH_SIZE, unit="query"):
@@ -68,14 +68,16 @@ def margins(answers: task.Texts, probabilities: npt.NDArray[np.float32]) -> Floa
 
 
 def calibration_error(right: Truths, confidence: Floats) -> float:
-    """The expected calibration error of Guo et al. 2017, arXiv 1706.04599, section 2, in equal bins of confidence: the
-    mean distance of a bin's accuracy from its mean confidence, weighted by its queries."""
+    """Bool [N] and float32 [N] -> the expected calibration error of Guo et al. 2017, arXiv 1706.04599, section 2, in
+    equal bins of confidence: the mean distance of a bin's accuracy from its mean confidence, weighted by its
+    queries."""
     surplus = np.bincount(_bins(confidence), weights=right.astype(float) - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(surplus).sum() / len(right))
 
 
 def reliability(right: Truths, confidence: Floats) -> list[metadata.Bin]:
-    """The bins of the reliability diagram of Guo et al. 2017, those without queries left out."""
+    """Bool [N] and float32 [N] -> the bins of the reliability diagram of Guo et al. 2017, the lowest first, without
+    those that have no queries."""
     bins, found = _bins(confidence), []
     for index in np.unique(bins):
         inside = bins == index

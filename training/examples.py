@@ -13,6 +13,10 @@ from training import task
 HELD_OUT = 100_000  # enough to see an accuracy of 99.99%
 VALIDATION = 10_000  # enough to see the training go wrong, in a second an epoch
 
+# In an epoch, by the length of the query. There are 81 train queries of 3 characters in 890,000, too few to be learned
+# from by themselves: both wrong answers of adder/1 were short.
+TIMES_SHOWN = {3: 32, 4: 16, 5: 2}
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -36,15 +40,13 @@ def split(queries: task.Texts) -> Split:
 
 
 def shown(split: Split, queries: task.Texts, count: int, short_more_often: bool) -> Indices:
-    """The positions that an epoch shows: the first `count` of the train part, short queries many times if so wished.
-
-    There are 81 train queries of 3 characters in 890,000, too few to be learned from by themselves.
-    """
+    """The positions that an epoch shows, int64 [N], ascending: the first `count` of the train part, the short queries
+    among them many times if so wished."""
     train = np.sort(split.train[:count])
     if not short_more_often:
         return train
     length = np.char.str_len(queries[train])
-    return np.repeat(train, np.select([length == 3, length == 4, length == 5], [32, 16, 2], 1))
+    return np.repeat(train, np.select([length == short for short in TIMES_SHOWN], list(TIMES_SHOWN.values()), 1))
 
 
 def batches(

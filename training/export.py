@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import TrainingError, beam, fit, task
+from training import TrainingError, decoding, fit, task
 from training.metadata import NAME_PATTERN, Epoch, Golden, Made, Metadata, write
 from training.networks import NETWORKS
 
@@ -28,12 +28,13 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
     that the SavedModel does not do what the Keras network does. No version is left by a refused export, and nobody
     reads half of one.
     """
-    if not re.match(NAME_PATTERN, name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise TrainingError(f"the name {name!r} is not made of letters, digits and . _ - with a letter or digit first")
     recipe, network = fit.read_recipe(checkpoints), fit.read_checkpoint(checkpoints)
-    epochs = fit.read_epochs(checkpoints)
-    if len(epochs) < recipe.epochs:
-        raise TrainingError(f"{checkpoints} is at epoch {len(epochs)} of {recipe.epochs}: go on by `{recipe.command}`")
+    finished = fit.finished_epochs(recipe, network)
+    if finished < recipe.epochs:
+        raise TrainingError(f"{checkpoints} is at epoch {finished} of {recipe.epochs}: go on by `{recipe.command}`")
+    epochs = fit.read_epochs(checkpoints, finished)
     folders = [folder.name for folder in (artifacts / name).glob("*")]
     versions = [int(folder) for folder in folders if folder.isascii() and folder.isdigit()]
     version = version or max(versions, default=0) + 1
@@ -63,14 +64,14 @@ def save(network: keras.Model, folder: Path) -> None:
     encode, step = partial(architecture.encode, network), partial(architecture.decode_step, network)
     length = network.output_shape[1]
     # Compiled for each batch size when it is first called; the compiling survives saving and loading.
-    decode = tf.function(lambda tokens: _decode(step, encode(tokens), length), jit_compile=True)
+    decode = tf.function(lambda tokens: decoding.greedy(step, encode(tokens), length, task.PAD), jit_compile=True)
 
     def serving_default(query: tf.Tensor) -> dict[str, tf.Tensor]:
         answer, probabilities, confidence = decode(_tokens(query))
         return {"answer": _spell(answer), "probabilities": probabilities, "confidence": confidence}
 
     def k_best(query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers, log_probabilities = beam.k_best(step, encode(_tokens(query)), k, length, task.PAD)
+        answers, log_probabilities = decoding.k_best(step, encode(_tokens(query)), k, length, task.PAD)
         return {"answers": _spell(answers), "log_probabilities": log_probabilities}
 
     def decode_step(state: tf.Tensor, previous: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -93,9 +94,9 @@ def save(network: keras.Model, folder: Path) -> None:
 
 
 def check(network: keras.Model, signatures: dict[str, Signature]) -> None:
-    """Raise TrainingError unless the signatures agree with the Keras network, with one another, and with themselves in
-    every size of batch: the same answers, probabilities within TOLERANCE, for CHECKED queries, or for as many as a
-    hundred batches hold."""
+    """Raise TrainingError unless serving_default, and encode with decode_step, agree with the Keras network, and
+    serving_default with itself in every size of batch: the same answers, probabilities within TOLERANCE, for CHECKED
+    queries, or for as many as a hundred batches hold."""
     queries = np.random.default_rng(0).choice(task.queries(), CHECKED, replace=False)
     serving = partial(_call, signatures["serving_default"])
     answers, probabilities = serving(queries)
@@ -178,25 +179,6 @@ def _tokens(query: tf.Tensor) -> tf.Tensor:
     rule = f"a query has at most {task.QUERY_LENGTH} characters, all of {task.ALPHABET!r}, like {task.EXAMPLE!r}"
     with tf.control_dependencies([tf.debugging.Assert(spelled, [rule])]):
         return tf.reverse(tokens[:, : task.QUERY_LENGTH], axis=[1])
-
-
-def _decode(step: beam.Step, state: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Greedily: state [B, S] -> answer tokens int32 [B, T], all pad from the end on; probabilities float32 [B, T, V];
-    confidence float32 [B]: the product of the probabilities of the answer's characters, and of its end where there is
-    room."""
-    previous = tf.fill(tf.shape(state)[:1], task.PAD)
-    steps, chosen = [], []
-    for _ in range(length):
-        probabilities, state = step(state, previous)
-        previous = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-        steps.append(probabilities)
-        chosen.append(previous)
-    answer, probabilities = tf.stack(chosen, axis=1), tf.stack(steps, axis=1)
-    going_on = tf.cast(answer != task.PAD, tf.int32)
-    until_end = tf.math.cumprod(going_on, axis=1, exclusive=True)  # 1 up to the first pad, and at it
-    best = tf.reduce_max(probabilities, axis=-1)
-    confidence = tf.reduce_prod(tf.where(until_end == 1, best, 1.0), axis=1)
-    return tf.where(until_end * going_on == 1, answer, task.PAD), probabilities, confidence
 
 
 def _spell(tokens: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """`metadata.json` and `checksums.txt` of an artifact: what a service must know of it, and that it is whole."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training import TrainingError
 
+REPORTED = re.compile(r"metadata\.json|MODEL_CARD\.md|[^/]+\.png")  # what `evaluate`, `compare` and `report` write
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -55,7 +57,7 @@ class Margin(_Written):
 
 
 class Bin(_Written):
-    """The queries whose confidence lies in one of the equal bins, lowest first, and the means over them."""
+    """The queries whose confidence lies in one of fifteen equal bins, and the means over them."""
 
     queries: int
     confidence: float
@@ -116,7 +118,7 @@ def write(artifact: Path, metadata: Metadata) -> None:
 def read(artifact: Path) -> Metadata:
     """Raises TrainingError where a file of the SavedModel is missing, changed or not ours.
 
-    `metadata.json`, the model card and its pictures may differ from their checksums: somebody broke off their writing
+    `metadata.json`, the model card and its pictures may be changed, missing or new: somebody broke off their writing
     before `write` had ended.
     """
     try:
@@ -132,8 +134,8 @@ def read(artifact: Path) -> Metadata:
     except (OSError, ValueError) as error:
         raise TrainingError(f"{artifact} is not an artifact: {error}") from error
     found = _digests(artifact)
-    for name in sorted({*recorded, *found} - {"metadata.json", "MODEL_CARD.md"}):
-        if not name.endswith(".png") and recorded.get(name) != found.get(name):
+    for name in sorted({*recorded, *found}):
+        if not REPORTED.fullmatch(name) and recorded.get(name) != found.get(name):
             raise TrainingError(f"{artifact / name} is not the file that was exported: export the artifact again")
     return metadata
 

@@ -26,13 +26,14 @@ class Network(NamedTuple):
     `encode(network, tokens)`: [B, 7] -> all that the decoder needs, float32 [B, S].
     `decode_step(network, state, previous)`: [B, S] and the character before, int32 [B] (task.PAD at the start) ->
     probabilities [B, V] and the next state [B, S].
+    `truth()`: the right answer to each of `task.queries()`, bytes [1,000,000].
     """
 
     build: Callable[[str], keras.Model]
     encode: Callable[[keras.Model, tf.Tensor], tf.Tensor]
     decode_step: Callable[[keras.Model, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     feeds_back: bool = False
-    answers: Callable[[], task.Texts] = task.sums
+    truth: Callable[[], task.Texts] = task.sums
 
 
 def repeat_vector(cell: str) -> keras.Model:
@@ -94,7 +95,8 @@ def cho2014(_cell: str) -> keras.Model:
     """The context vector goes to the decoder's start, and with the character before to its every step.
 
     Cho et al. 2014, arXiv 1406.1078, section 2.2 and appendix: the start is a tanh layer of the context; a character
-    comes out of state, context and character before. Their maxout layer before the softmax is left out.
+    comes out of state, context and character before. Left out are their tanh layer between the encoder's last state and
+    the context, and their maxout layer before the softmax.
     """
     query = layers.Input((task.QUERY_LENGTH, ALPHABET_SIZE), name="query")
     previous = layers.Input((task.ANSWER_LENGTH, ALPHABET_SIZE), name="previous")
@@ -147,7 +149,7 @@ def _sutskever_decode_step(network: keras.Model, state: tf.Tensor, previous: tf.
 NETWORKS = {
     "repeat_vector": Network(repeat_vector, _repeat_vector_encode, _repeat_vector_decode_step),
     "simple_rnn_classifier": Network(
-        simple_rnn_classifier, _classifier_encode, _classifier_decode_step, answers=task.last_digits
+        simple_rnn_classifier, _classifier_encode, _classifier_decode_step, truth=task.last_digits
     ),
     "cho2014": Network(cho2014, _cho_encode, _cho_decode_step, feeds_back=True),
     "sutskever2014": Network(sutskever2014, _sutskever_encode, _sutskever_decode_step, feeds_back=True),

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from training import TrainingError, metadata, task
 from training.networks import NETWORKS
 
+Pictures = list[tuple[str, str]]  # of each PNG written into the folder, file name and caption
+
 FEWEST_QUERIES = 10  # in a bin: the accuracy of fewer is chance
 
 mpl.rcParams.update({"figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False})
@@ -28,6 +30,8 @@ def report(artifact: Path) -> Path:
         raise TrainingError(f"{artifact} has no evidence: run `python -m training evaluate {artifact}` first")
     if shutil.which("dot") is None:
         raise TrainingError("the program dot is missing, which draws the networks: install graphviz")
+    for old in artifact.glob("*.png"):
+        old.unlink()
     pictures = diagrams(described, artifact)
     pictures += learning_curves(described.epochs, artifact)
     pictures += reliability_diagram(described.evidence, artifact)
@@ -39,7 +43,7 @@ def report(artifact: Path) -> Path:
     return file
 
 
-def diagrams(described: metadata.Metadata, folder: Path) -> list[tuple[str, str]]:
+def diagrams(described: metadata.Metadata, folder: Path) -> Pictures:
     """The encoder, and what makes the characters out of its state, as Keras draws them."""
     network = NETWORKS[described.network].build(described.made.cell)
     output = network.get_layer("encoder").output
@@ -56,7 +60,7 @@ def diagrams(described: metadata.Metadata, folder: Path) -> list[tuple[str, str]
     return [(f"{name}.png", f"The {name}, with the shapes of its layers") for name in parts]
 
 
-def learning_curves(epochs: list[metadata.Epoch], folder: Path) -> list[tuple[str, str]]:
+def learning_curves(epochs: list[metadata.Epoch], folder: Path) -> Pictures:
     """Loss over the epochs, and the share of validation queries that are answered wrongly, if any are."""
     if not epochs:
         return []
@@ -74,7 +78,7 @@ def learning_curves(epochs: list[metadata.Epoch], folder: Path) -> list[tuple[st
     return [("learning_curves.png", f"Training loss{of}")]
 
 
-def reliability_diagram(evidence: metadata.Evidence, folder: Path) -> list[tuple[str, str]]:
+def reliability_diagram(evidence: metadata.Evidence, folder: Path) -> Pictures:
     """Accuracy over confidence, where there are two bins to compare that say something (Guo et al. 2017)."""
     bins = [each for each in evidence.reliability if each.queries >= FEWEST_QUERIES]
     if len(bins) < 2:
@@ -96,7 +100,7 @@ def reliability_diagram(evidence: metadata.Evidence, folder: Path) -> list[tuple
     return [("reliability.png", "How often an answer of some confidence is right")]
 
 
-def wrong_shares(evidence: metadata.Evidence, folder: Path) -> list[tuple[str, str]]:
+def wrong_shares(evidence: metadata.Evidence, folder: Path) -> Pictures:
     """How many answers are wrong by the length of the operands and by the number of carries, if any are."""
     if evidence.domain.wrong == 0:
         return []
@@ -111,7 +115,7 @@ def wrong_shares(evidence: metadata.Evidence, folder: Path) -> list[tuple[str, s
     return [("wrong_shares.png", "The share of wrong answers, and above each bar how many they are")]
 
 
-def wrong_answers(evidence: metadata.Evidence, folder: Path) -> list[tuple[str, str]]:
+def wrong_answers(evidence: metadata.Evidence, folder: Path) -> Pictures:
     """Where the wrong answers lie in the plane of the two operands, if there are any."""
     if not evidence.wrong_queries:
         return []
@@ -125,7 +129,7 @@ def wrong_answers(evidence: metadata.Evidence, folder: Path) -> list[tuple[str, 
     return [("wrong_answers.png", "The wrong answers in the plane of the two operands")]
 
 
-def card(described: metadata.Metadata, evidence: metadata.Evidence, pictures: list[tuple[str, str]]) -> str:
+def card(described: metadata.Metadata, evidence: metadata.Evidence, pictures: Pictures) -> str:
     """The text; its front matter as Hugging Face reads it (huggingface.co/docs/hub/model-cards)."""
     made, margin = described.made, evidence.margin
     libraries = ", ".join(f"{library} {version}" for library, version in made.libraries.items())
@@ -154,7 +158,7 @@ made and served, and has no other use.
 ## How right it is
 
 Every query there is, answered by this SavedModel in `python -m training evaluate`. A hash of each query decides on
-which side it falls: nothing was trained on the held-out queries, nor chosen by them.
+which side it falls: nothing was trained on the held-out queries.
 
 {_accuracy(evidence)}
 

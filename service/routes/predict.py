@@ -1,24 +1,27 @@
 """POST /predict and /predict/batch."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Blueprint, Response, request
 from pydantic import BaseModel
 
-from service.body import Schema, parse, validate
+from service.body import parse, validate
 from service.problems import Problem
 from service.repository import Repository, Served
 from service.schemas import Answer, BatchRequest, BatchResponse, Choice, Limits, Model, PredictRequest, PredictResponse
 from service.settings import Settings
+
+Asked = TypeVar("Asked", PredictRequest, BatchRequest)
 
 
 def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     """The routes over the artifacts that `repository` serves."""
     routes = Blueprint("predict", __name__)
 
-    def read(schema: type[Schema], field: str, many: bool) -> tuple[Served, Schema]:
+    def read(schema: type[Asked]) -> tuple[Served, Asked]:
         """The version that the body names, and the body, held against it."""
-        served, named = repository.find(), dict[str, Any]()
+        served = repository.find()
+        named: dict[str, Any] = {}
         try:
             document = parse(request, settings.max_body_bytes)
             choice = validate(document, Choice)
@@ -26,20 +29,19 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
             named = choice.model_dump(exclude_none=True)
             return served, validate(document, schema, Limits(served.artifact.metadata, settings.max_batch_queries))
         except Problem as problem:
-            example = served.artifact.metadata.query_example
-            problem.example = {**named, field: [example] if many else example}
+            problem.example = named | schema.example(served.artifact.metadata.query_example)
             raise
 
     @routes.post("/predict")
     def predict() -> Response:
-        (artifact, batcher), body = read(PredictRequest, "query", many=False)
+        (artifact, batcher), body = read(PredictRequest)
         [prediction] = batcher.predict([body.query])
         alphabet = artifact.metadata.alphabet if body.characters else None
         return _json(PredictResponse.of(body.query, prediction, alphabet, model=Model.of(artifact.metadata)))
 
     @routes.post("/predict/batch")
     def predict_batch() -> Response:
-        (artifact, batcher), body = read(BatchRequest, "queries", many=True)
+        (artifact, batcher), body = read(BatchRequest)
         alphabet = artifact.metadata.alphabet if body.characters else None
         answered = zip(body.queries, batcher.predict(body.queries), strict=True)
         answers = [Answer.of(query, prediction, alphabet) for query, prediction in answered]

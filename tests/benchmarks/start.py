@@ -22,11 +22,13 @@ WORKERS = 2
 def measure(artifacts: Path) -> tuple[float, float]:
     """Seconds until all workers are ready, and then MB."""
     began = time.monotonic()
-    service = Service(artifacts=artifacts, workers=WORKERS).ready()
-    seconds = time.monotonic() - began
-    megabytes = sum(pss_megabytes(pid) for pid in [service.process.pid, *service.workers()])
-    service.stop()
-    return seconds, megabytes
+    service = Service(artifacts=artifacts, workers=WORKERS)
+    try:
+        service.ready()
+        seconds = time.monotonic() - began
+        return seconds, sum(pss_megabytes(pid) for pid in [service.process.pid, *service.workers()])
+    finally:
+        service.stop()
 
 
 def pss_megabytes(pid: int) -> float:

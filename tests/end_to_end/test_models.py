@@ -36,6 +36,14 @@ def test_each_shipped_version_answers_as_at_its_export(service: Service, shipped
     assert alone["model"] == {"name": described.name, "version": versions(described.name)[0]}
 
 
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: "/".join(folder.parts[-2:]))
+def test_each_shipped_version_is_small_and_right(shipped: Path) -> None:
+    evidence = metadata.read(shipped).evidence
+    assert evidence is not None
+    assert evidence.held_out.exact_match >= 0.999
+    assert sum(file.stat().st_size for file in shipped.rglob("*") if file.is_file()) < 3_000_000
+
+
 def test_the_models_are_listed_with_their_evidence(service: Service) -> None:
     listed = service.get("/models").json()["models"]
     assert (listed[0]["name"], listed[0]["version"]) == ("adder", versions("adder")[0])
@@ -58,6 +66,7 @@ def test_the_newer_version_is_right_where_the_older_was_wrong(service: Service) 
     newest, older = versions("adder")[:2]
     evidence = metadata.read(ROOT / "model_artifacts" / "adder" / str(older)).evidence
     assert evidence is not None
+    assert evidence.wrong_queries
     for query in evidence.wrong_queries:
         truth = str(sum(map(int, query.split("+"))))
         assert service.post("/predict", {"query": query, "version": newest}).json()["answer"] == truth

@@ -84,7 +84,7 @@ def alike(one: Any, other: Any) -> bool:
     """Equal, but for the last digits of what another processor computes."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
-    return bool(one == (pytest.approx(other, abs=1e-3) if isinstance(other, float) else other))
+    return bool(one == (pytest.approx(other, abs=5e-6) if isinstance(other, float) else other))
 
 
 def test_every_block_is_known() -> None:

@@ -20,30 +20,24 @@ class Loaded:
         self.predict: Any = None
 
 
-def repository_of(artifacts: Path, *folders: str) -> Repository:
+def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
     for folder in folders:
-        (artifacts / "adder" / folder).mkdir(parents=True)
-    return Repository(Settings(artifacts=artifacts), lambda folder: cast(Artifact, Loaded(folder)))
+        (artifacts / folder).mkdir(parents=True)
+    return Repository(Settings(artifacts=artifacts, models=models), lambda folder: cast(Artifact, Loaded(folder)))
 
 
 def test_the_newest_version_is_served(tmp_path: Path) -> None:
-    repository = repository_of(tmp_path, "1", "2", "10", ".11.unfinished", "²", "v12")
+    repository = repository_of(
+        tmp_path, "adder", "adder/1", "adder/2", "adder/10", "adder/.11.unfinished", "adder/²", "adder/v12"
+    )
     repository.load()
     assert repository.find().artifact.metadata.version == 10
 
 
 def test_a_broken_version_is_passed_over(tmp_path: Path) -> None:
-    repository = repository_of(tmp_path, "1", "2/broken")
+    repository = repository_of(tmp_path, "adder", "adder/1", "adder/2/broken")
     repository.load()
     assert repository.find().artifact.metadata.version == 1
-
-
-def models_of(artifacts: Path, models: str, *folders: str) -> Repository:
-    for folder in folders:
-        (artifacts / folder).mkdir(parents=True)
-    repository = Repository(Settings(artifacts=artifacts, models=models), lambda folder: cast(Artifact, Loaded(folder)))
-    repository.load()
-    return repository
 
 
 @pytest.mark.parametrize(
@@ -57,7 +51,8 @@ def models_of(artifacts: Path, models: str, *folders: str) -> Repository:
 )
 def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models: str, served: list[str]) -> None:
     there = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty"]
-    repository = models_of(tmp_path, models, *there)
+    repository = repository_of(tmp_path, models, *there)
+    repository.load()
     assert [f"{metadata.name} {metadata.version}" for metadata in repository.all()] == served
     default = repository.find().artifact.metadata
     assert f"{default.name} {default.version}" == served[0]
@@ -65,16 +60,17 @@ def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models:
 
 def test_a_model_that_is_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(BrokenArtifact, match="empty holds no version"):
-        models_of(tmp_path, "adder,empty", "adder/1", "empty")
+        repository_of(tmp_path, "adder,empty", "adder/1", "empty").load()
     with pytest.raises(BrokenArtifact, match="broken/1 is broken"):
-        models_of(tmp_path, "broken,*", "broken/1/broken")
+        repository_of(tmp_path, "broken,*", "broken/1/broken").load()
     (tmp_path / "none").mkdir()
     with pytest.raises(BrokenArtifact, match="none holds no model"):
-        models_of(tmp_path / "none", "*")
+        repository_of(tmp_path / "none", "*").load()
 
 
 def test_a_model_and_a_version_can_be_named(tmp_path: Path) -> None:
-    repository = models_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
+    repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
+    repository.load()
     assert repository.find("adder", 1).artifact.metadata.version == 1
     assert repository.find(version=1).artifact.metadata.name == "adder"
     assert repository.find("z").artifact.metadata.name == "z"
@@ -84,25 +80,26 @@ def test_a_model_and_a_version_can_be_named(tmp_path: Path) -> None:
 def test_what_there_is_is_named_where_something_else_is_wanted(
     tmp_path: Path, model: str | None, version: int | None
 ) -> None:
-    repository = models_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
+    repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
+    repository.load()
     with pytest.raises(UnknownModel, match=r"those there are, with their versions: adder \(2, 1\), z \(1\)$"):
         repository.find(model, version)
 
 
 def test_nothing_is_served_until_it_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="are being loaded: try again"):
-        repository_of(tmp_path, "1").find()
+        repository_of(tmp_path, "adder", "adder/1").find()
 
 
 def test_loading_in_the_background_says_when_it_is_ready(tmp_path: Path) -> None:
-    repository, ready = repository_of(tmp_path, "1"), Event()
+    repository, ready = repository_of(tmp_path, "adder", "adder/1"), Event()
     repository.start(ready.set)
     assert ready.wait(10)
     assert repository.find().artifact.metadata.version == 1
 
 
 def test_loading_in_the_background_never_raises_and_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    repository = repository_of(tmp_path, "1/broken")
+    repository = repository_of(tmp_path, "adder", "adder/1/broken")
     repository.start(lambda: pytest.fail("it is not ready")).join(10)
     with pytest.raises(BrokenArtifact, match="a model could not be loaded: the log says why"):
         repository.find()

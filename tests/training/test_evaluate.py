@@ -60,6 +60,14 @@ def test_calibration_error_is_the_distance_of_confidence_from_accuracy() -> None
     assert evaluate.calibration_error(right[2:], overall_right_but_not_in_its_bins) == pytest.approx(0.8)
 
 
+def test_the_bins_of_the_reliability_diagram_are_means() -> None:
+    bins = evaluate.reliability(np.array([True, False, True]), np.array([0.99, 0.95, 0.5], np.float32))
+    assert bins == [
+        metadata.Bin(queries=1, confidence=0.5, accuracy=1),
+        metadata.Bin(queries=2, confidence=0.97, accuracy=0.5),
+    ]
+
+
 def test_a_folder_that_is_no_artifact_is_one_line(tmp_path: Path) -> None:
     refused = run_training("evaluate", tmp_path)
     assert refused.returncode == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import missing, run_training
+from tests.conftest import ROOT, missing, run_training
 from training import TrainingError, export, fit, metadata, networks, task
 
 
@@ -45,6 +45,31 @@ def test_confidence_is_the_product_over_the_answer_and_its_end(signatures: dict[
     returned = signatures["serving_default"](query=tf.constant(queries))
     for answer, confidence, rows in zip(*(returned[key].numpy() for key in OUTPUTS), strict=True):
         assert confidence == pytest.approx(np.prod(rows.max(-1)[: len(answer) + 1]), rel=1e-5)
+
+
+def test_the_k_best_have_the_probabilities_that_they_say(signatures: dict[str, Any]) -> None:
+    queries = tf.constant(np.random.default_rng(4).choice(task.queries(), 50))
+    serving, best = signatures["serving_default"](query=queries), signatures["k_best"](query=queries, k=tf.constant(5))
+    rows, totals = np.log(serving["probabilities"].numpy()), best["log_probabilities"].numpy()
+    for row, answers, total in zip(rows, best["answers"].numpy(), totals, strict=True):
+        spelled = [answer.decode().ljust(5)[: len(answer) + 1][:4] for answer in answers]
+        expected = [
+            sum(row[place, task.ALPHABET.index(character)] for place, character in enumerate(characters))
+            for characters in spelled
+        ]
+        np.testing.assert_allclose(total, expected, atol=1e-4)
+        assert len(set(answers)) == 5
+    assert (np.diff(totals) <= 0).all()
+    assert (totals[:, 0] >= np.log(serving["confidence"]) - 1e-4).all()
+
+
+@pytest.mark.parametrize("name", ["adder", "cho2014", "last-digit", "sutskever2014"])
+def test_the_best_answer_of_a_shipped_network_is_the_one_it_gives(name: str) -> None:
+    newest = max((ROOT / "model_artifacts" / name).iterdir(), key=lambda version: int(version.name))
+    golden = metadata.read(newest).golden
+    best = tf.saved_model.load(str(newest)).signatures["k_best"]
+    answers = best(query=tf.constant([each.query for each in golden]), k=tf.constant(3))["answers"].numpy()
+    assert answers[:, 0].tolist() == [each.answer.encode() for each in golden]
 
 
 @pytest.mark.parametrize("query", ["1234+567", "12345678", "1-2", "1+2é"])
@@ -89,17 +114,6 @@ def test_other_answers_to_the_same_probabilities_are_refused(network: keras.Mode
         export.check(network, signatures | {"serving_default": shuffled})
 
 
-def test_the_first_pad_ends_an_exported_answer() -> None:
-    characters = iter([5, task.PAD, 7, 9])
-
-    def step(state: tf.Tensor, previous: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.one_hot(tf.fill(tf.shape(previous), next(characters)), 12, on_value=0.5), state
-
-    answer, _, confidence = export._decode(step, tf.zeros([1, 384]), 4)
-    assert answer.numpy().tolist() == [[5, task.PAD, task.PAD, task.PAD]]
-    assert confidence.numpy().tolist() == [0.25]
-
-
 def test_an_answer_that_depends_on_its_batch_is_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
     def sociable(query: tf.Tensor) -> dict[str, tf.Tensor]:
         returned = dict(signatures["serving_default"](query=query))
@@ -128,7 +142,7 @@ def test_what_was_not_trained_is_not_exported(tmp_path: Path) -> None:
     assert refused.stderr.startswith(f"error: {tmp_path / 'nothing'} holds no training")
 
 
-@pytest.mark.parametrize("name", ["../x", "", "a b", ".hidden"])
+@pytest.mark.parametrize("name", ["../x", "", "a b", ".hidden", "adder\n"])
 def test_a_name_that_no_service_takes_is_refused(checkpoints: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(TrainingError, match="is not made of letters"):
         export.export(checkpoints, tmp_path, name, None)

@@ -101,6 +101,12 @@ def test_a_finished_training_is_left_as_it_is(unbroken: Path) -> None:
     assert fit.checkpoint_of(unbroken).read_bytes() == before
 
 
+def test_a_network_is_made_of_the_cells_of_its_source(tmp_path: Path) -> None:
+    refused = run_training("train", tmp_path, "--network", "cho2014", "--cell", "lstm")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == "Error: Invalid value for --cell: cho2014 is made of gru"
+
+
 def test_another_training_is_not_written_over(unbroken: Path) -> None:
     refused = run_training("train", unbroken, *SHORT, "--seed", 7)
     assert refused.returncode == 1
@@ -112,6 +118,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     fit.checkpoint_of(tmp_path).write_bytes(b"half of a checkpoint")
     with pytest.raises(TrainingError, match=r"network\.keras cannot be read"):
         fit.read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, "missing or damaged"), ("[", "missing or damaged"), ("[]", "lacks epochs that the checkpoint has")],
+)
+def test_epochs_that_are_not_those_of_the_checkpoint_are_told(
+    unbroken: Path, tmp_path: Path, text: str | None, message: str
+) -> None:
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "epochs.json").unlink()
+    if text is not None:
+        (tmp_path / "epochs.json").write_text(text)
+    refused = run_training("train", tmp_path, *SHORT)
+    assert refused.returncode == 1
+    [line] = refused.stderr.splitlines()
+    assert message in line
 
 
 def test_a_training_without_a_finished_epoch_says_how_to_go_on(unbroken: Path, tmp_path: Path) -> None:

@@ -29,6 +29,15 @@ def test_metadata_may_be_newer_than_its_checksum(artifact: Path) -> None:
     assert metadata.read(artifact).query_example == "1+1"
 
 
+def test_the_card_and_its_pictures_may_be_newer_too(artifact: Path) -> None:
+    (artifact / "MODEL_CARD.md").touch()
+    (artifact / "encoder.png").touch()
+    assert metadata.read(artifact).name == "adder"
+    (artifact / "variables" / "encoder.png").touch()
+    with pytest.raises(TrainingError, match="is not the file that was exported"):
+        metadata.read(artifact)
+
+
 def test_what_is_no_artifact_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=f"{tmp_path} is not an artifact"):
         metadata.read(tmp_path)

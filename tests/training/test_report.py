@@ -42,6 +42,7 @@ def test_a_shipped_card_says_what_the_metadata_says(shipped: Path) -> None:
     described, card = metadata.read(shipped), (shipped / "MODEL_CARD.md").read_text()
     assert described.evidence is not None
     assert card == report.card(described, described.evidence, pictures(card))
+    assert {file for file, _ in pictures(card)} == {file.name for file in shipped.glob("*.png")}
 
 
 def test_every_newest_version_has_a_card() -> None:
@@ -70,6 +71,12 @@ def test_a_picture_that_says_nothing_is_not_drawn(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.png")) == []
 
 
+def test_bins_of_confidence_are_drawn_where_there_are_two(two_wrong: metadata.Evidence, tmp_path: Path) -> None:
+    bins = [metadata.Bin(queries=10, confidence=mean, accuracy=mean) for mean in (0.5, 0.9)]
+    drawn = report.reliability_diagram(two_wrong.model_copy(update={"reliability": bins}), tmp_path)
+    assert [file for file, _ in drawn] == [file.name for file in tmp_path.glob("*.png")] == ["reliability.png"]
+
+
 def test_hugging_face_reads_the_front_matter(evaluated: Path) -> None:
     described = metadata.read(evaluated)
     assert described.evidence is not None
@@ -85,7 +92,7 @@ def test_a_card_gives_the_figures(evaluated: Path) -> None:
         update={
             "tried": [
                 metadata.Tried(
-                    name="another seed",
+                    name="seed 2",
                     epochs=12,
                     train=metadata.Part(queries=890_000, wrong=1234, exact_match=0.99),
                     validation=metadata.Part(queries=10_000, wrong=5, exact_match=0.9995),
@@ -101,7 +108,7 @@ def test_a_card_gives_the_figures(evaluated: Path) -> None:
         "| digits 1+1 | 100 | 1 | 99.0000% |",
         "| digits 1+2 | 900 | 1 | 99.8889% |",
         "| digits carried: 2 | 338,625 | 1 | 99.9997% |",
-        "| another seed | 12 | 1,234 of 890,000 | 5 of 10,000 | 0.0625 |",
+        "| seed 2 | 12 | 1,234 of 890,000 | 5 of 10,000 | 0.0625 |",
         described.made.command,
     ]:
         assert f"\n{line}\n" in card

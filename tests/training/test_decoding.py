@@ -7,13 +7,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import beam
+from training import decoding
 
 LENGTH, ALPHABET, PAD = 3, 4, 3  # 3 characters and the pad: 1 + 3 + 9 + 27 answers
 Floats = npt.NDArray[np.float32]
 
 
-def network_of(seed: int, feeds_back: bool) -> tuple[beam.Step, tf.Tensor]:
+def network_of(seed: int, feeds_back: bool) -> tuple[decoding.Step, tf.Tensor]:
     """A random one: the state is the position, and the table of each position has a row for the character before."""
     logits = np.random.default_rng(seed).normal(scale=2, size=(LENGTH, ALPHABET, ALPHABET)).astype(np.float32)
     if not feeds_back:
@@ -27,7 +27,7 @@ def network_of(seed: int, feeds_back: bool) -> tuple[beam.Step, tf.Tensor]:
     return step, tf.zeros([2, 1])
 
 
-def by_brute_force(step: beam.Step) -> list[tuple[float, tuple[int, ...]]]:
+def by_brute_force(step: decoding.Step) -> list[tuple[float, tuple[int, ...]]]:
     """Every answer there is, with its log-probability, best first."""
     answers = []
     for characters in product(range(ALPHABET), repeat=LENGTH):
@@ -42,11 +42,22 @@ def by_brute_force(step: beam.Step) -> list[tuple[float, tuple[int, ...]]]:
     return sorted(answers, reverse=True)
 
 
+def test_the_first_pad_ends_an_answer() -> None:
+    characters = iter([2, PAD, 0, 1])
+
+    def step(state: tf.Tensor, previous: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.one_hot(tf.fill(tf.shape(previous), next(characters)), ALPHABET, on_value=0.5), state
+
+    answer, _, confidence = decoding.greedy(step, tf.zeros([1, 1]), 4, PAD)
+    assert answer.numpy().tolist() == [[2, PAD, PAD, PAD]]
+    assert confidence.numpy().tolist() == [0.25]
+
+
 @given(st.integers(0, 1000), st.sampled_from([1, 2, 3, 7, 40]))
 @settings(max_examples=15, deadline=None)
 def test_it_is_exact_where_nothing_is_fed_back(seed: int, k: int) -> None:
     step, state = network_of(seed, feeds_back=False)
-    characters, totals = beam.k_best(step, state, k, LENGTH, PAD)
+    characters, totals = decoding.k_best(step, state, k, LENGTH, PAD)
     expected = by_brute_force(step)[:k]
     for row in range(2):
         np.testing.assert_allclose(totals[row], [total for total, _ in expected], atol=1e-5)
@@ -57,7 +68,7 @@ def test_it_is_exact_where_nothing_is_fed_back(seed: int, k: int) -> None:
 @settings(max_examples=10, deadline=None)
 def test_a_wide_beam_is_exact_where_characters_are_fed_back(seed: int) -> None:
     step, state = network_of(seed, feeds_back=True)
-    characters, totals = beam.k_best(step, state, 40, LENGTH, PAD)
+    characters, totals = decoding.k_best(step, state, 40, LENGTH, PAD)
     expected = by_brute_force(step)
     np.testing.assert_allclose(totals[1], [total for total, _ in expected], atol=1e-5)
     assert [tuple(answer) for answer in characters[1].numpy().tolist()] == [answer for _, answer in expected]
@@ -65,7 +76,7 @@ def test_a_wide_beam_is_exact_where_characters_are_fed_back(seed: int) -> None:
 
 def test_a_narrow_beam_gives_true_probabilities_best_first() -> None:
     step, state = network_of(5, feeds_back=True)
-    characters, totals = beam.k_best(step, state, 3, LENGTH, PAD)
+    characters, totals = decoding.k_best(step, state, 3, LENGTH, PAD)
     every = {answer: total for total, answer in by_brute_force(step)}
     found = [every[tuple(answer)] for answer in characters[0].numpy().tolist()]
     assert found == sorted(found, reverse=True)
@@ -74,6 +85,6 @@ def test_a_narrow_beam_gives_true_probabilities_best_first() -> None:
 
 def test_more_than_there_are_have_no_probability() -> None:
     step, state = network_of(1, feeds_back=False)
-    _, totals = beam.k_best(step, state, 50, LENGTH, PAD)
+    _, totals = decoding.k_best(step, state, 50, LENGTH, PAD)
     assert np.isfinite(totals[0]).sum() == 40
     assert float(tf.reduce_sum(tf.exp(totals[0]))) == pytest.approx(1, abs=1e-5)
