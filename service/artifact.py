@@ -13,15 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from service.problems import BrokenArtifact
 
+FOR_PEOPLE = re.compile(r"MODEL_CARD\.md|[^/]+\.png")
 
-class Golden(BaseModel):
+
+class _Read(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class Golden(_Read):
     """A query, and the answer that the exported network gave to it, right or wrong."""
 
     query: str
     answer: str
 
 
-class Part(BaseModel):
+class Part(_Read):
     """Some of all queries, and how many of them are answered wrongly."""
 
     queries: int
@@ -29,14 +35,14 @@ class Part(BaseModel):
     exact_match: float
 
 
-class Margin(BaseModel):
+class Margin(_Read):
     """How far the first character's probability is above the second's at the query where that is least."""
 
     query: str
     smallest: float
 
 
-class Evidence(BaseModel):
+class Evidence(_Read):
     """How right the network is, as `evaluate` counted it."""
 
     domain: Part
@@ -47,10 +53,8 @@ class Evidence(BaseModel):
     margin: Margin
 
 
-class Metadata(BaseModel):
+class Metadata(_Read):
     """What serving needs of `metadata.json`; the rest of the file is for people."""
-
-    model_config = ConfigDict(strict=True)
 
     format_version: Literal[1]
     name: str
@@ -69,8 +73,8 @@ class Metadata(BaseModel):
     def _compiles(cls, pattern: str) -> str:
         try:
             re.compile(pattern)
-        except re.error as error:
-            raise ValueError(str(error)) from error
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"the pattern cannot be compiled: {error}") from error
         return pattern
 
     @model_validator(mode="after")
@@ -102,7 +106,8 @@ class Prediction:
 
 
 def verify(folder: Path) -> Metadata:
-    """Read the metadata, and hold every file against its SHA-256, without TensorFlow.
+    """Read the metadata, and hold every file against its SHA-256, without TensorFlow. The model card and its pictures
+    are for people, and may be anything.
 
     Raises BrokenArtifact, which names the file and the reason.
     """
@@ -118,6 +123,8 @@ def verify(folder: Path) -> Metadata:
         file.relative_to(folder).as_posix() for file in folder.rglob("[!.]*") if file.is_file() and file != checksums
     ]
     for name in dict.fromkeys(["metadata.json", "saved_model.pb", *files, *recorded]):
+        if FOR_PEOPLE.fullmatch(name):
+            continue
         if name not in recorded:
             raise BrokenArtifact(f"{checksums} does not name {name}")
         file = folder / name
@@ -173,6 +180,9 @@ class Artifact:
         if predictions[0].probabilities.shape[-1] != len(metadata.alphabet):
             raise BrokenArtifact(f"{folder} has an alphabet of another size than the characters of its network")
         for golden, prediction in zip(metadata.golden, predictions, strict=True):
+            spelled = "".join(metadata.alphabet[token] for token in prediction.probabilities.argmax(-1))
+            if not spelled.startswith(prediction.answer):
+                raise BrokenArtifact(f"{folder} has an alphabet in another order than its network")
             if golden.answer != prediction.answer:
                 raise BrokenArtifact(
                     f"{folder} answers {golden.query} with {prediction.answer!r}, at its export with {golden.answer!r}"

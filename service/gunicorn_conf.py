@@ -44,7 +44,7 @@ except ValidationError as error:
     first = error.errors()[0]
     value = "".join(f"ADDER_{str(part).upper()} is {first['input']!r}: " for part in first["loc"])
     sys.exit(f"error: {value}{first['msg'].removeprefix('Value error, ')}")
-_ready_workers = multiprocessing.Value("i", 0)
+_announcing = multiprocessing.Lock()
 PunctualWorker.loaded = RawArray("b", 1024)  # without a lock, which a killed worker could take with it
 
 wsgi_app = "service.gunicorn_conf:application()"
@@ -74,13 +74,12 @@ def on_starting(_master: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, when it has booted: load. When as many have as there are workers, say once what to try."""
+    """In each worker, when it has booted: load. When as many have as there are workers, say what to try."""
 
     def announce() -> None:
-        worker.loaded[worker.slot] = True
-        with _ready_workers.get_lock():
-            _ready_workers.value += 1
-            complete = _ready_workers.value == worker.cfg.workers
+        with _announcing:
+            worker.loaded[worker.slot] = True
+            complete = sum(worker.loaded) == worker.cfg.workers
         if complete:
             models = worker.wsgi.extensions["repository"].all()
             worker.log.info(

@@ -1,6 +1,7 @@
 """Which versions of which models serve."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -9,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from service.artifact import Artifact, Metadata
 from service.batcher import Batcher
 from service.problems import BrokenArtifact, NotReady, UnknownModel
-from service.settings import Settings
+from service.settings import NAME, Settings
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +34,14 @@ def open_all(settings: Settings, attempt: Callable[[Path], Opened]) -> ByVersion
     """
     opened: ByVersion[Opened] = {}
     for model in _names(settings):
-        versions: dict[int, Opened] = {}
-        broken: list[BrokenArtifact] = []
-        for folder in _folders(settings.artifacts / model):
-            try:
-                versions[int(folder.name)] = attempt(folder)
-            except BrokenArtifact as problem:
-                broken.append(problem)
+        versions, broken = _open_versions(settings.artifacts / model, attempt)
         if not versions and model in settings.models.split(","):
+            for problem in broken[1:]:
+                log.error("%s", problem)
             nothing = f"{(settings.artifacts / model).absolute()} holds no version: export one, or set "
             raise broken[0] if broken else BrokenArtifact(f"{nothing}ADDER_ARTIFACTS and ADDER_MODELS")
-        for passed_over in broken:
-            log.warning("passed over: %s", passed_over)
+        for problem in broken:
+            log.warning("passed over: %s", problem)
         if versions:
             opened[model] = versions
     if not opened:
@@ -58,19 +55,28 @@ def _names(settings: Settings) -> list[str]:
     """The models of ADDER_MODELS, in its order; `*` is every other that there is."""
     named = settings.models.split(",")
     try:
-        there = sorted(folder.name for folder in settings.artifacts.iterdir() if folder.name not in named)
+        there = sorted({folder.name for folder in settings.artifacts.iterdir() if re.fullmatch(NAME, folder.name)})
     except OSError as error:
         raise BrokenArtifact(f"{settings.artifacts} cannot be read: {error.strerror}") from error
     return list(dict.fromkeys(model for name in named for model in (there if name == "*" else [name])))
 
 
-def _folders(model: Path) -> list[Path]:
-    """The folders of the model's versions, newest first."""
+def _open_versions(model: Path, attempt: Callable[[Path], Opened]) -> tuple[dict[int, Opened], list[BrokenArtifact]]:
+    """The versions of one model, and the problems of those that cannot be opened, newest first."""
+    opened: dict[int, Opened] = {}
+    broken: list[BrokenArtifact] = []
     try:
-        versions = [folder for folder in model.glob("*") if folder.name.isascii() and folder.name.isdigit()]
+        there = [folder for folder in model.iterdir() if folder.name.isascii() and folder.name.isdigit()]
+    except (FileNotFoundError, NotADirectoryError):
+        there = []
     except OSError as error:
-        raise BrokenArtifact(f"{model} cannot be read: {error.strerror}") from error
-    return sorted(versions, key=lambda folder: int(folder.name), reverse=True)
+        return opened, [BrokenArtifact(f"{model} cannot be read: {error.strerror}")]
+    for folder in sorted(there, key=lambda folder: int(folder.name), reverse=True):
+        try:
+            opened[int(folder.name)] = attempt(folder)
+        except BrokenArtifact as problem:
+            broken.append(problem)
+    return opened, broken
 
 
 class Repository:

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,7 +24,17 @@ CELLS_OF = {
 examples_option = click.option(
     "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs to use."
 )
-folder = click.Path(file_okay=False, path_type=Path)
+
+
+class Folder(click.Path):
+    """A folder; no name at all is not the current one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As `click.Path` does. Raises click.BadParameter."""
+        return super().convert(value, param, ctx) if value else self.fail("name a folder", param, ctx)
+
+
+folder = Folder(file_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -58,6 +69,9 @@ def train(
         seed=seed,
         epochs=epochs,
         examples=examples,
+        short_more_often=True,
+        weight_decay=0.0,
+        label_smoothing=0.0,
         command=command(),
         git_commit=fit.git_commit(),
     )

@@ -34,6 +34,9 @@ def compare(artifact: Path, folder: Path, epochs: int, pairs: int, command: str)
             seed=made.seed,
             epochs=epochs,
             examples=pairs,
+            short_more_often=True,
+            weight_decay=0.0,
+            label_smoothing=0.0,
             command=command,
             git_commit=fit.git_commit(),
         ).model_copy(update=changed)

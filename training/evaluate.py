@@ -34,7 +34,7 @@ def evaluate(artifact: Path) -> metadata.Evidence:
         answered.append((answers, returned["confidence"], margins(answers, returned["probabilities"])))
     answers, confidence, margin = (np.concatenate(column) for column in zip(*answered, strict=True))
     evidence = count(queries, answers == truth, confidence, margin)
-    metadata.write(artifact, described.model_copy(update={"evidence": evidence}))
+    metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": evidence}))
     return evidence
 
 

@@ -5,6 +5,7 @@ Expected: repeat_vector, seed 1, 60 epochs: no wrong answer in 1,000,000 (model_
 
 import subprocess
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,9 +39,9 @@ class Recipe(BaseModel):
     epochs: int
     examples: int
     cell: str
-    short_more_often: bool = True
-    weight_decay: float = 0
-    label_smoothing: float = 0
+    short_more_often: bool
+    weight_decay: float
+    label_smoothing: float
     command: str
     git_commit: str
 
@@ -76,7 +77,7 @@ def read_checkpoint(folder: Path) -> keras.Model:
         raise TrainingError(f"{folder} has no finished epoch: run `{read_recipe(folder).command}` to its end")
     try:
         return keras.saving.load_model(checkpoint_of(folder))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise TrainingError(f"{checkpoint_of(folder)} cannot be read; train again into another folder") from error
 
 
@@ -85,7 +86,9 @@ def read_recipe(folder: Path) -> Recipe:
     try:
         return Recipe.model_validate_json((folder / "recipe.json").read_bytes())
     except ValueError as error:
-        raise TrainingError(f"{folder / 'recipe.json'} is damaged: train again into another folder") from error
+        raise TrainingError(
+            f"{folder / 'recipe.json'} is damaged, or of another version: train again into another folder"
+        ) from error
     except OSError as error:
         raise TrainingError(f"{folder} holds no training: run `python -m training train {folder}` first") from error
 
@@ -204,6 +207,8 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     """Write the recipe of a new training, or see that a begun one has the same."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "recipe.json").exists():
+        if checkpoint_of(folder).exists():
+            raise TrainingError(f"{folder} holds a training without its recipe.json: name another folder, or remove it")
         _replace(folder / "recipe.json", recipe.model_dump_json(indent=2).encode() + b"\n")
         return
     begun, origin = read_recipe(folder), {"command", "git_commit"}

@@ -15,7 +15,7 @@ from training.networks import NETWORKS
 
 Pictures = list[tuple[str, str]]  # of each PNG written into the folder, file name and caption
 
-FEWEST_QUERIES = 10  # in a bin: the accuracy of fewer is chance
+FEWEST_QUERIES = 100  # in a bin: the accuracy of fewer is chance
 
 mpl.rcParams.update({"figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False})
 
@@ -56,7 +56,12 @@ def diagrams(described: metadata.Metadata, folder: Path) -> Pictures:
         drawn = keras.utils.model_to_dot(part, show_shapes=True, show_layer_names=True, dpi=72)
         for node in drawn.get_nodes():  # Keras has no name for an input that was another layer's output
             node.set_label(re.sub(r"keras_tensor_?\d*CLONE", "state", node.get_label() or ""))
-        drawn.write(str(folder / f"{name}.png"), format="png")
+        try:
+            drawn.write(str(folder / f"{name}.png"), format="png")
+        except AssertionError as error:  # pydot's way to say that dot failed
+            raise TrainingError(
+                "the program dot failed, which draws the networks: see that graphviz is whole"
+            ) from error
     return [(f"{name}.png", f"The {name}, with the shapes of its layers") for name in parts]
 
 
@@ -65,7 +70,7 @@ def learning_curves(epochs: list[metadata.Epoch], folder: Path) -> Pictures:
     if not epochs:
         return []
     wrong = np.array([1 - epoch.validation_exact_match for epoch in epochs])
-    figure = Figure(figsize=(7, 3))
+    figure = Figure(figsize=(9, 3))
     left, *right = figure.subplots(1, 2 if wrong.any() else 1, squeeze=False)[0]
     steps = np.arange(1, len(epochs) + 1)
     left.semilogy(steps, [epoch.loss for epoch in epochs])

@@ -37,7 +37,9 @@ def test_both_packages_mean_the_same_metadata() -> None:
 
     for field, schema in ours["properties"].items():
         assert kind(schema) == kind(theirs["properties"][field])
-    assert ours["$defs"]["Golden"]["properties"] == theirs["$defs"]["Golden"]["properties"]
+    for name, definition in ours["$defs"].items():
+        for field, schema in definition["properties"].items():
+            assert kind(schema) == kind(theirs["$defs"][name]["properties"][field])
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,28 @@ def test_what_was_not_exported_with_these_answers_is_refused(artifact: Path) -> 
     edit_metadata(artifact, golden=[{"query": "1+1", "answer": "no"}])
     with pytest.raises(BrokenArtifact, match=r"answers 1\+1 with '.*', at its export with 'no'"):
         Artifact.load(artifact)
+
+
+def test_an_alphabet_in_another_order_is_refused(artifact: Path) -> None:
+    edit_metadata(artifact, alphabet="9876543210+ ")
+    with pytest.raises(BrokenArtifact, match="has an alphabet in another order than its network"):
+        Artifact.load(artifact)
+
+
+def test_the_card_and_its_pictures_are_not_looked_at(artifact: Path) -> None:
+    (artifact / "MODEL_CARD.md").touch()
+    (artifact / "encoder.png").touch()
+    assert verify(artifact).version == 1
+    (artifact / "variables" / "encoder.png").touch()
+    with pytest.raises(BrokenArtifact, match=r"does not name variables/encoder\.png"):
+        verify(artifact)
+
+
+@pytest.mark.parametrize("pattern", ["(", "^a{99999999999999999999}$", "(" * 5000 + ")" * 5000])
+def test_a_pattern_that_cannot_be_compiled_is_refused(artifact: Path, pattern: str) -> None:
+    edit_metadata(artifact, query_pattern=pattern)
+    with pytest.raises(BrokenArtifact, match="query_pattern: Value error, the pattern cannot be compiled"):
+        verify(artifact)
 
 
 def test_an_alphabet_of_another_size_is_refused(artifact: Path) -> None:

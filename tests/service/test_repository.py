@@ -50,7 +50,7 @@ def test_a_broken_version_is_passed_over(tmp_path: Path) -> None:
     ],
 )
 def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models: str, served: list[str]) -> None:
-    there = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty"]
+    there = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty", ".hidden/1", "a name/1"]
     repository = repository_of(tmp_path, models, *there)
     repository.load()
     assert [f"{metadata.name} {metadata.version}" for metadata in repository.all()] == served

@@ -79,7 +79,16 @@ def test_each_part_is_used_for_what_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(examples, "batches", lambda queries, *_: used.update(train=queries))
     monkeypatch.setattr(fit, "exact_match", lambda _, queries, __: used.update(validation=queries) or 0.0)
     recipe = fit.Recipe(
-        network="repeat_vector", cell="lstm", seed=1, epochs=1, examples=890_000, command="", git_commit=""
+        network="repeat_vector",
+        cell="lstm",
+        seed=1,
+        epochs=1,
+        examples=890_000,
+        short_more_often=True,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        command="",
+        git_commit="",
     )
     fit.fit(recipe, tmp_path)
     tokens, split = task.query_tokens(task.queries()), examples.split(task.queries())
@@ -112,6 +121,21 @@ def test_another_training_is_not_written_over(unbroken: Path) -> None:
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: {unbroken} holds another training")
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_training_that_lost_its_recipe_is_not_taken_for_another(unbroken: Path, tmp_path: Path) -> None:
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "recipe.json").unlink()
+    refused = run_training("train", tmp_path, *SHORT)
+    assert refused.stderr == (
+        f"error: {tmp_path} holds a training without its recipe.json: name another folder, or remove it\n"
+    )
+
+
+def test_no_name_is_not_the_current_folder() -> None:
+    refused = run_training("train", "", *SHORT)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == "Error: Invalid value for 'CHECKPOINTS': name a folder"
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_picture_that_says_nothing_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_bins_of_confidence_are_drawn_where_there_are_two(two_wrong: metadata.Evidence, tmp_path: Path) -> None:
-    bins = [metadata.Bin(queries=10, confidence=mean, accuracy=mean) for mean in (0.5, 0.9)]
+    bins = [metadata.Bin(queries=100, confidence=mean, accuracy=mean) for mean in (0.5, 0.9)]
     drawn = report.reliability_diagram(two_wrong.model_copy(update={"reliability": bins}), tmp_path)
     assert [file for file, _ in drawn] == [file.name for file in tmp_path.glob("*.png")] == ["reliability.png"]
 
