@@ -89,7 +89,7 @@ def test_a_query_is_answered(composed: Composed) -> None:
 
 def test_it_has_limits_and_no_rights(composed: Composed) -> None:
     found = inspect(composed.container)
-    assert found["HostConfig"]["Memory"] == 2 * 1024**3
+    assert found["HostConfig"]["Memory"] == 3 * 1024**3
     assert found["HostConfig"]["NanoCpus"] == 2 * 10**9
     assert found["HostConfig"]["ReadonlyRootfs"] is True
     assert found["HostConfig"]["CapDrop"] == ["ALL"]
@@ -106,7 +106,7 @@ def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
         "/srv/service/requirements.txt",
         "/srv/service/routes",
         "/srv/model_artifacts",
-        "/srv/model_artifacts/adder",
+        *(f"/srv/model_artifacts/{folder.name}" for folder in (ROOT / "model_artifacts").iterdir()),
     }
     installed = docker("exec", composed.container, "ls", "/venv/lib/python3.11/site-packages").split()
     assert "flask" in installed
