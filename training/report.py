@@ -202,4 +202,15 @@ def _tried(tried: list[metadata.Tried]) -> str:
         "| recipe | epochs | wrong: train | wrong: validation | smallest margin: validation |",
         "| - | - | - | - | - |",
     ]
-    return "\n".join(["", "## What was tried", "", "By `python -m training compare`.", "", *head, *rows, ""])
+    return "\n".join(
+        [
+            "",
+            "## What was tried",
+            "",
+            "By `python -m training compare`: the same network, shorter, with one thing changed in each row.",
+            "",
+            *head,
+            *rows,
+            "",
+        ]
+    )
