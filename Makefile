@@ -28,7 +28,7 @@ test: .venv/tests.installed  ## Set up what the tests need; run ruff, mypy and p
 
 train: .venv/training.installed  ## Set up what training needs; train, export, evaluate and report the next version of adder.
 	$(BIN)/python -m training train .checkpoints/adder
-	artifact=$$($(BIN)/python -m training export .checkpoints/adder) && \
+	artifact=$$($(BIN)/python -m training export .checkpoints/adder --name adder) && \
 		$(BIN)/python -m training evaluate $$artifact && $(BIN)/python -m training report $$artifact
 
 evaluate: .venv/training.installed  ## Count the wrong answers of the newest adder (or ARTIFACT=...), and write them into its metadata.

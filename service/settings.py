@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     models: str = Field(
         "adder,*",
         pattern=rf"^({NAME}|\*)(,({NAME}|\*))*$",
-        description="Names of the models to serve; the first answers by default, and `*` is all others there are.",
+        description="Names of the models to serve; the first answers by default, `*` stands for all others by name.",
     )
     workers: int = Field(
         default_factory=usable_cores,

@@ -45,7 +45,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def barely_trained(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That network, exported as adder/1. Not to be changed: `artifact` is a copy."""
     artifacts = tmp_path_factory.mktemp("artifacts")
-    exported = run_training("export", checkpoints, "--artifacts", artifacts)
+    exported = run_training("export", checkpoints, "--artifacts", artifacts, "--name", "adder")
     assert exported.returncode == 0, exported.stderr
     return artifacts / "adder" / "1"
 

@@ -81,7 +81,7 @@ def train(
 @cli.command()
 @click.argument("checkpoints", type=folder)
 @click.option("--artifacts", type=folder, default="model_artifacts", help="Where versions are kept.")
-@click.option("--name", default="adder", help="The model that it is a version of.")
+@click.option("--name", required=True, help="The model that it is a version of.")
 @click.option("--version", type=click.IntRange(1), help="By default the next one.")
 def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -> None:
     """Export the network trained in CHECKPOINTS as a version that can be served."""

@@ -16,6 +16,7 @@ from training.networks import NETWORKS
 Pictures = list[tuple[str, str]]  # of each PNG written into the folder, file name and caption
 
 FEWEST_QUERIES = 100  # in a bin: the accuracy of fewer is chance
+FEWEST_WRONG = 20  # fewer are better read than looked at
 
 mpl.rcParams.update({"figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False})
 
@@ -73,11 +74,13 @@ def learning_curves(epochs: list[metadata.Epoch], folder: Path) -> Pictures:
     figure = Figure(figsize=(9, 3))
     left, *right = figure.subplots(1, 2 if wrong.any() else 1, squeeze=False)[0]
     steps = np.arange(1, len(epochs) + 1)
-    left.semilogy(steps, [epoch.loss for epoch in epochs])
+    left.semilogy(steps, [epoch.loss for epoch in epochs], marker=".")
     left.set(title="training loss", xlabel="epoch")
+    left.xaxis.get_major_locator().set_params(integer=True)
     for axes in right:
         axes.semilogy(steps, np.where(wrong > 0, wrong, np.nan), marker=".")
         axes.set(title="share of validation queries answered wrongly", xlabel="epoch", xlim=left.get_xlim())
+        axes.xaxis.get_major_locator().set_params(integer=True)
     figure.savefig(folder / "learning_curves.png", dpi=120)
     of = ", and wrong answers on the validation pairs; an epoch without a point has none" if right else ""
     return [("learning_curves.png", f"Training loss{of}")]
@@ -106,8 +109,8 @@ def reliability_diagram(evidence: metadata.Evidence, folder: Path) -> Pictures:
 
 
 def wrong_shares(evidence: metadata.Evidence, folder: Path) -> Pictures:
-    """How many answers are wrong by the length of the operands and by the number of carries, if any are."""
-    if evidence.domain.wrong == 0:
+    """How many answers are wrong by the length of the operands and by the number of carries, where many are."""
+    if evidence.domain.wrong < FEWEST_WRONG:
         return []
     figure = Figure(figsize=(7, 3))
     groups = {"digits of the operands": evidence.by_operand_length, "digits carried": evidence.by_carries}
@@ -121,8 +124,8 @@ def wrong_shares(evidence: metadata.Evidence, folder: Path) -> Pictures:
 
 
 def wrong_answers(evidence: metadata.Evidence, folder: Path) -> Pictures:
-    """Where the wrong answers lie in the plane of the two operands, if there are any."""
-    if not evidence.wrong_queries:
+    """Where the wrong answers lie in the plane of the two operands, where they are many and all named."""
+    if not FEWEST_WRONG <= evidence.domain.wrong == len(evidence.wrong_queries):
         return []
     operands = np.array([query.split("+") for query in evidence.wrong_queries]).astype(int)
     figure = Figure(figsize=(5, 5))
@@ -138,6 +141,7 @@ def card(described: metadata.Metadata, evidence: metadata.Evidence, pictures: Pi
     """The text; its front matter as Hugging Face reads it (huggingface.co/docs/hub/model-cards)."""
     made, margin = described.made, evidence.margin
     libraries = ", ".join(f"{library} {version}" for library, version in made.libraries.items())
+    epochs = f"for {len(described.epochs)} epochs " if described.epochs else ""
     shown = "\n".join(f"![{caption}]({file})\n\n*{caption}.*\n" for file, caption in pictures)
     return f"""---
 license: mit
@@ -155,8 +159,8 @@ model-index:
 # {described.name}, version {described.version}
 
 The network `{described.network}` (cell: {made.cell}) reads a query such as `{described.query_example}` character by
-character, in reverse. It has learned to answer, and does so right or wrong. It is there to show how such a network is
-made and served, and has no other use.
+character, in reverse. Its answers are learned, and may be wrong. It is there to show how such a network is made and
+served, and has no other use.
 
 {inspect.getdoc(NETWORKS[described.network].build)}
 
@@ -166,7 +170,7 @@ Every query there is, answered by this SavedModel in `python -m training evaluat
 which side it falls: nothing was trained on the held-out queries.
 
 {_accuracy(evidence)}
-
+{_wrong(evidence)}
 Expected calibration error: {evidence.calibration_error}. The smallest margin between the probabilities of the first and
 the second character is {margin.smallest}, at `{margin.query}`.
 
@@ -177,7 +181,7 @@ the second character is {margin.smallest}, at `{margin.query}`.
 {made.command}
 ```
 
-at commit {made.git_commit}, with seed {made.seed}, and exported by {libraries}.
+{epochs}at commit {made.git_commit}, with seed {made.seed}, and exported by {libraries}.
 {_tried(described.tried)}"""
 
 
@@ -188,6 +192,12 @@ def _accuracy(evidence: metadata.Evidence) -> str:
     parts |= {f"digits carried: {carries}": part for carries, part in evidence.by_carries.items()}
     rows = [f"| {name} | {part.queries:,} | {part.wrong:,} | {part.exact_match:.4%} |" for name, part in parts.items()]
     return "\n".join(["| queries | how many | wrong | exact-match accuracy |", "| --- | --- | --- | --- |", *rows])
+
+
+def _wrong(evidence: metadata.Evidence) -> str:
+    if not 0 < evidence.domain.wrong < FEWEST_WRONG:
+        return ""
+    return f"\nAnswered wrongly: {', '.join(f'`{query}`' for query in evidence.wrong_queries)}.\n"
 
 
 def _tried(tried: list[metadata.Tried]) -> str:

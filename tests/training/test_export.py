@@ -132,13 +132,15 @@ def test_a_refused_export_leaves_nothing(checkpoints: Path, tmp_path: Path, monk
 
 
 def test_a_version_is_not_written_over(checkpoints: Path, artifact: Path) -> None:
-    refused = run_training("export", checkpoints, "--artifacts", artifact.parent.parent, "--version", 1)
+    refused = run_training(
+        "export", checkpoints, "--artifacts", artifact.parent.parent, "--name", "adder", "--version", 1
+    )
     assert refused.returncode == 1
     assert refused.stderr == f"error: {artifact} exists: name a version that does not\n"
 
 
 def test_what_was_not_trained_is_not_exported(tmp_path: Path) -> None:
-    refused = run_training("export", tmp_path / "nothing", "--artifacts", tmp_path)
+    refused = run_training("export", tmp_path / "nothing", "--artifacts", tmp_path, "--name", "adder")
     assert refused.stderr.startswith(f"error: {tmp_path / 'nothing'} holds no training")
 
 

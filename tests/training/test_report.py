@@ -22,6 +22,11 @@ def evidence_with(wrong: list[int]) -> metadata.Evidence:
 
 
 @pytest.fixture(scope="module")
+def thirty_wrong() -> metadata.Evidence:
+    return evidence_with(list(range(30)))
+
+
+@pytest.fixture(scope="module")
 def two_wrong() -> metadata.Evidence:
     return evidence_with([0, 3099])
 
@@ -51,22 +56,28 @@ def test_every_newest_version_has_a_card() -> None:
         assert newest in SHIPPED
 
 
-def test_a_card_has_its_pictures_and_the_artifact_is_still_whole(evaluated: Path) -> None:
+def test_a_card_has_its_pictures_and_the_artifact_is_still_whole(
+    artifact: Path, thirty_wrong: metadata.Evidence
+) -> None:
     if shutil.which("dot") is None:
         missing("graphviz")
-    told = run_training("report", evaluated)
-    assert told.stdout == f"{evaluated / 'MODEL_CARD.md'}\n", told.stderr
-    shown = [file for file, _ in pictures((evaluated / "MODEL_CARD.md").read_text())]
+    metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": thirty_wrong}))
+    told = run_training("report", artifact)
+    assert told.stdout == f"{artifact / 'MODEL_CARD.md'}\n", told.stderr
+    shown = [file for file, _ in pictures((artifact / "MODEL_CARD.md").read_text())]
     assert shown == ["encoder.png", "decoder.png", "learning_curves.png", "wrong_shares.png", "wrong_answers.png"]
     for file in shown:
-        assert (evaluated / file).read_bytes().startswith(b"\x89PNG\r\n")
-    assert verify(evaluated).version == 1
+        assert (artifact / file).read_bytes().startswith(b"\x89PNG\r\n")
+    assert verify(artifact).version == 1
 
 
-def test_a_picture_that_says_nothing_is_not_drawn(tmp_path: Path) -> None:
-    right = evidence_with([])
-    assert report.wrong_shares(right, tmp_path) == report.wrong_answers(right, tmp_path) == []
-    assert report.reliability_diagram(right, tmp_path) == []
+def test_a_picture_that_says_nothing_is_not_drawn(
+    tmp_path: Path, two_wrong: metadata.Evidence, thirty_wrong: metadata.Evidence
+) -> None:
+    assert report.wrong_shares(two_wrong, tmp_path) == report.wrong_answers(two_wrong, tmp_path) == []
+    unnamed = thirty_wrong.model_copy(update={"wrong_queries": thirty_wrong.wrong_queries[:25]})
+    assert report.wrong_answers(unnamed, tmp_path) == []
+    assert report.reliability_diagram(two_wrong, tmp_path) == []
     assert report.learning_curves([], tmp_path) == []
     assert list(tmp_path.glob("*.png")) == []
 
@@ -108,6 +119,7 @@ def test_a_card_gives_the_figures(evaluated: Path) -> None:
         "| digits 1+1 | 100 | 1 | 99.0000% |",
         "| digits 1+2 | 900 | 1 | 99.8889% |",
         "| digits carried: 2 | 338,625 | 1 | 99.9997% |",
+        "Answered wrongly: `0+0`, `3+99`.",
         "| seed 2 | 12 | 1,234 of 890,000 | 5 of 10,000 | 0.0625 |",
         described.made.command,
     ]:
