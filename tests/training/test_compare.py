@@ -12,6 +12,8 @@ def test_what_each_recipe_gave_is_written_into_the_artifact(artifact: Path, tmp_
     recipes = {folder.name: fit.read_recipe(folder) for folder in (tmp_path / "trials").iterdir()}
     for name, changed in compare.TRIALS.items():
         assert recipes[name.replace(" ", "-")].model_dump().items() >= changed.items()
+    trained = [fit.read_checkpoint(folder) for folder in (tmp_path / "trials").iterdir()]
+    assert len({network.get_weights()[0].tobytes() for network in trained}) == len(compare.TRIALS)
     for each, line in zip(tried, compared.stdout.splitlines()[-len(tried) :], strict=True):
         assert (each.epochs, each.train.queries, each.validation.queries) == (1, 890_000, 10_000)
         assert each.train.wrong > 800_000
