@@ -42,12 +42,14 @@ def parse(request: Request, max_bytes: int) -> Any:
         raise Unreadable("a number has more digits than can be read") from error
 
 
-def validate(document: Any, schema: type[Schema], limits: Limits | None = None) -> Schema:
+def validate(document: Any, schema: type[Schema], limits: Limits) -> Schema:
     """Raises Invalid, which names every rule of `schema` that the document breaks."""
     try:
         return schema.model_validate(document, context=limits)
     except ValidationError as error:
-        raise Invalid([_field_error(each) for each in error.errors(include_url=False)]) from error
+        # So many can be wrong in a full batch; more are not listed, since a client could ask for them without end.
+        listed = error.errors(include_url=False)[: limits.max_batch_queries]
+        raise Invalid([_field_error(each) for each in listed], error.error_count()) from error
 
 
 def _receive(request: Request, max_bytes: int) -> bytes:

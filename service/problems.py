@@ -93,8 +93,8 @@ class WrongContentType(Problem):
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
 
-    def __init__(self, errors: list[FieldError]) -> None:
-        more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
+    def __init__(self, errors: list[FieldError], broken: int) -> None:
+        more = f" (and {broken - 1} more, see errors)" if broken > 1 else ""
         super().__init__(f"{errors[0].pointer}: {errors[0].detail}{more}", errors)
 
 

@@ -18,16 +18,19 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     """The routes over the artifacts that `repository` serves."""
     routes = Blueprint("predict", __name__)
 
+    def limits(served: Served) -> Limits:
+        return Limits(served.artifact.metadata, settings.max_batch_queries)
+
     def read(schema: type[Asked]) -> tuple[Served, Asked]:
         """The version that the body names, and the body, held against it."""
         served = repository.find()
         named: dict[str, Any] = {}
         try:
             document = parse(request, settings.max_body_bytes)
-            choice = validate(document, Choice)
+            choice = validate(document, Choice, limits(served))
             served = repository.find(choice.model, choice.version)
             named = choice.model_dump(exclude_none=True)
-            return served, validate(document, schema, Limits(served.artifact.metadata, settings.max_batch_queries))
+            return served, validate(document, schema, limits(served))
         except Problem as problem:
             problem.example = named | schema.example(served.artifact.metadata.query_example)
             raise

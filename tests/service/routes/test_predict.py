@@ -136,6 +136,13 @@ def test_each_bad_query_of_a_batch_is_named(client: FlaskClient) -> None:
     assert problem["example"] == {"queries": ["123+456"]}
 
 
+def test_no_more_errors_are_listed_than_a_batch_may_have(client: FlaskClient) -> None:
+    response = client.post("/predict/batch", json={str(number): 0 for number in range(50)})
+    problem = response.get_json(force=True)
+    assert len(problem["errors"]) == 10
+    assert problem["detail"].endswith("(and 50 more, see errors)")
+
+
 @pytest.mark.parametrize("count", [0, 11])
 def test_a_batch_has_limits(client: FlaskClient, count: int) -> None:
     response = client.post("/predict/batch", json={"queries": ["1+1"] * count})
