@@ -55,10 +55,11 @@ def _names(settings: Settings) -> list[str]:
     """The models of ADDER_MODELS, in its order; `*` is every other that there is."""
     named = settings.models.split(",")
     try:
-        there = sorted({folder.name for folder in settings.artifacts.iterdir() if re.fullmatch(NAME, folder.name)})
+        there = sorted(folder.name for folder in settings.artifacts.iterdir())
     except OSError as error:
         raise BrokenArtifact(f"{settings.artifacts} cannot be read: {error.strerror}") from error
-    return list(dict.fromkeys(model for name in named for model in (there if name == "*" else [name])))
+    others = [name for name in there if name not in named and re.fullmatch(NAME, name)]
+    return list(dict.fromkeys(model for name in named for model in (others if name == "*" else [name])))
 
 
 def _open_versions(model: Path, attempt: Callable[[Path], Opened]) -> tuple[dict[int, Opened], list[BrokenArtifact]]:

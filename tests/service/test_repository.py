@@ -46,6 +46,7 @@ def test_a_broken_version_is_passed_over(tmp_path: Path) -> None:
         ("adder", ["adder 2", "adder 1"]),
         ("adder,*", ["adder 2", "adder 1", "a 3", "z 1"]),
         ("*", ["a 3", "adder 2", "adder 1", "z 1"]),
+        ("*,adder", ["a 3", "z 1", "adder 2", "adder 1"]),
         ("z,adder,z", ["z 1", "adder 2", "adder 1"]),
     ],
 )
