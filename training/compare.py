@@ -26,7 +26,7 @@ def compare(artifact: Path, folder: Path, epochs: int, pairs: int, command: str)
     """
     described = metadata.read(artifact)
     made = described.made
-    split, tried = examples.split(task.queries()), []
+    tried = []
     for name, changed in TRIALS.items():
         recipe = fit.Recipe(
             network=described.network,
@@ -42,13 +42,13 @@ def compare(artifact: Path, folder: Path, epochs: int, pairs: int, command: str)
         ).model_copy(update=changed)
         checkpoints = folder / name.replace(" ", "-")
         fit.fit(recipe, checkpoints)
-        tried.append(_measure(name, recipe, checkpoints, split))
+        tried.append(_measure(name, recipe, checkpoints))
     metadata.write(artifact, metadata.read(artifact).model_copy(update={"tried": tried}))
     return tried
 
 
-def _measure(name: str, recipe: fit.Recipe, checkpoints: Path, split: examples.Split) -> metadata.Tried:
-    queries, truth = task.queries(), NETWORKS[recipe.network].truth()
+def _measure(name: str, recipe: fit.Recipe, checkpoints: Path) -> metadata.Tried:
+    queries, truth, split = task.queries(), NETWORKS[recipe.network].truth(), examples.split()
     network = fit.read_checkpoint(checkpoints)
     train = fit.answers(fit.predict(network, task.query_tokens(queries[split.train])))
     probabilities = fit.predict(network, task.query_tokens(queries[split.validation]))

@@ -40,7 +40,7 @@ def evaluate(artifact: Path) -> metadata.Evidence:
 
 def count(queries: task.Texts, right: Truths, confidence: Floats, margin: Floats) -> metadata.Evidence:
     """Bytes, bool and float32 twice, [N] each, all over the whole domain in its order -> the evidence."""
-    split = examples.split(queries)
+    split = examples.split()
     lengths = np.array(["+".join(str(len(operand)) for operand in query.split(b"+")) for query in queries.tolist()])
     carries = task.carries().astype(str)
     worst = int(margin.argmin())

@@ -1,6 +1,7 @@
 """Pairs of query and answer, and their fixed split into train, validation and held-out."""
 
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -29,23 +30,25 @@ class Split:
     held_out: Indices
 
 
-def split(queries: task.Texts) -> Split:
+@cache
+def split() -> Split:
     """Split by the rank of each query's BLAKE2b hash: no seed and no number of examples moves a pair.
 
-    "a+b" and "b+a" are two pairs, and may fall on two sides.
+    "a+b" and "b+a" are two pairs, and may fall on two sides. The arrays cannot be written to.
     """
-    rank = np.argsort([blake2b(query, digest_size=8).digest() for query in queries.tolist()])
+    rank = np.argsort([blake2b(query, digest_size=8).digest() for query in task.queries().tolist()])
+    rank.setflags(write=False)
     held_out, validation, train = np.split(rank, [HELD_OUT, HELD_OUT + VALIDATION])
     return Split(train, validation, held_out)
 
 
-def shown(split: Split, queries: task.Texts, count: int, short_more_often: bool) -> Indices:
+def shown(count: int, short_more_often: bool) -> Indices:
     """The positions that an epoch shows, int64 [N], ascending: the first `count` of the train part, the short queries
     among them many times if so wished."""
-    train = np.sort(split.train[:count])
+    train = np.sort(split().train[:count])
     if not short_more_often:
         return train
-    length = np.char.str_len(queries[train])
+    length = np.char.str_len(task.queries()[train])
     return np.repeat(train, np.select([length == short for short in TIMES_SHOWN], list(TIMES_SHOWN.values()), 1))
 
 

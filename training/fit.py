@@ -68,7 +68,9 @@ def read_epochs(folder: Path, finished: int) -> list[Epoch]:
 
 def finished_epochs(recipe: Recipe, network: keras.Model) -> int:
     """How many epochs of `recipe` the optimizer of `network` has behind it."""
-    return int(network.optimizer.iterations) // (len(_shown(recipe)) // BATCH_SIZE)
+    return int(network.optimizer.iterations) // (
+        len(examples.shown(recipe.examples, recipe.short_more_often)) // BATCH_SIZE
+    )
 
 
 def read_checkpoint(folder: Path) -> keras.Model:
@@ -115,7 +117,7 @@ def fit(recipe: Recipe, folder: Path, tensorboard: bool = False) -> None:
     another recipe.
     """
     _claim(folder, recipe)
-    architecture, shown = NETWORKS[recipe.network], _shown(recipe)
+    architecture, shown = NETWORKS[recipe.network], examples.shown(recipe.examples, recipe.short_more_often)
     total_steps = recipe.epochs * (len(shown) // BATCH_SIZE)
     network = read_checkpoint(folder) if checkpoint_of(folder).exists() else _start(recipe, total_steps)
     epochs = read_epochs(folder, finished_epochs(recipe, network))
@@ -169,15 +171,10 @@ def predict(network: keras.Model, queries: task.Tokens) -> Probabilities:
     return probabilities
 
 
-def _shown(recipe: Recipe) -> examples.Indices:
-    queries = task.queries()
-    return examples.shown(examples.split(queries), queries, recipe.examples, recipe.short_more_often)
-
-
 def _callbacks(
     network: keras.Model, truth: task.Texts, advance: Callable[[], object], tensorboard: Path | None
 ) -> list[keras.callbacks.Callback]:
-    validation = examples.split(task.queries()).validation
+    validation = examples.split().validation
     queries, right = task.query_tokens(task.queries()[validation]), truth[validation]
     measure = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: advance(),

@@ -8,7 +8,7 @@ from training import examples, task
 
 @pytest.fixture(scope="module")
 def split() -> examples.Split:
-    return examples.split(task.queries())
+    return examples.split()
 
 
 def test_every_pair_is_in_one_part(split: examples.Split) -> None:
@@ -65,8 +65,8 @@ def test_a_network_that_feeds_back_is_taught_with_the_characters_before() -> Non
 
 def test_short_queries_are_shown_more_often(split: examples.Split) -> None:
     queries = task.queries()
-    assert np.array_equal(examples.shown(split, queries, 890_000, False), np.sort(split.train))
-    shown = np.bincount(examples.shown(split, queries, 890_000, True), minlength=1_000_000)
+    assert np.array_equal(examples.shown(890_000, False), np.sort(split.train))
+    shown = np.bincount(examples.shown(890_000, True), minlength=1_000_000)
     assert np.array_equal(np.flatnonzero(shown), np.sort(split.train))
     length = np.char.str_len(queries)
     assert {int(n): set(shown[(length == n) & (shown > 0)].tolist()) for n in range(3, 8)} == {

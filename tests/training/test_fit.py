@@ -91,7 +91,7 @@ def test_each_part_is_used_for_what_it_is(tmp_path: Path, monkeypatch: pytest.Mo
         git_commit="",
     )
     fit.fit(recipe, tmp_path)
-    tokens, split = task.query_tokens(task.queries()), examples.split(task.queries())
+    tokens, split = task.query_tokens(task.queries()), examples.split()
     for name, part in [("train", split.train), ("validation", split.validation)]:
         assert {query.tobytes() for query in used[name]} == {query.tobytes() for query in tokens[part]}
 
