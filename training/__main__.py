@@ -63,18 +63,7 @@ def train(
         raise click.BadParameter(f"{network} is made of {', '.join(CELLS_OF[network])}", param_hint="--cell")
     from training import fit
 
-    recipe = fit.Recipe(
-        network=network,
-        cell=cell or CELLS_OF[network][0],
-        seed=seed,
-        epochs=epochs,
-        examples=examples,
-        short_more_often=True,
-        weight_decay=0.0,
-        label_smoothing=0.0,
-        command=command(),
-        git_commit=fit.git_commit(),
-    )
+    recipe = fit.todays_recipe(network, cell or CELLS_OF[network][0], seed, epochs, examples, command())
     fit.fit(recipe, checkpoints, tensorboard)
 
 

@@ -28,18 +28,8 @@ def compare(artifact: Path, folder: Path, epochs: int, pairs: int, command: str)
     made = described.made
     tried = []
     for name, changed in TRIALS.items():
-        recipe = fit.Recipe(
-            network=described.network,
-            cell=made.cell,
-            seed=made.seed,
-            epochs=epochs,
-            examples=pairs,
-            short_more_often=True,
-            weight_decay=0.0,
-            label_smoothing=0.0,
-            command=command,
-            git_commit=fit.git_commit(),
-        ).model_copy(update=changed)
+        recipe = fit.todays_recipe(described.network, made.cell, made.seed, epochs, pairs, command)
+        recipe = recipe.model_copy(update=changed)
         checkpoints = folder / name.replace(" ", "-")
         fit.fit(recipe, checkpoints)
         tried.append(_measure(name, recipe, checkpoints))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from tqdm import tqdm
 
 from training import TrainingError, examples, task
-from training.metadata import Epoch
+from training.metadata import Epoch, replace
 from training.networks import NETWORKS
 
 BATCH_SIZE = 1024  # 917 steps an epoch of all train pairs
@@ -47,6 +47,22 @@ class Recipe(BaseModel):
 
 
 EPOCHS = TypeAdapter(list[Epoch])
+
+
+def todays_recipe(network: str, cell: str, seed: int, epochs: int, examples: int, command: str) -> Recipe:
+    """That by which the shipped networks are trained, at the commit of this checkout."""
+    return Recipe(
+        network=network,
+        cell=cell,
+        seed=seed,
+        epochs=epochs,
+        examples=examples,
+        short_more_often=True,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        command=command,
+        git_commit=git_commit(),
+    )
 
 
 def checkpoint_of(folder: Path) -> Path:
@@ -206,7 +222,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     if not (folder / "recipe.json").exists():
         if checkpoint_of(folder).exists():
             raise TrainingError(f"{folder} holds a training without its recipe.json: name another folder, or remove it")
-        _replace(folder / "recipe.json", recipe.model_dump_json(indent=2).encode() + b"\n")
+        replace(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
         return
     begun, origin = read_recipe(folder), {"command", "git_commit"}
     if begun.model_dump(exclude=origin) != recipe.model_dump(exclude=origin):
@@ -215,13 +231,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
 
 def _save(network: keras.Model, epochs: list[Epoch], folder: Path) -> None:
     """The epochs first: `read_epochs` drops those that the checkpoint does not have."""
-    _replace(folder / "epochs.json", EPOCHS.dump_json(epochs))
+    replace(folder / "epochs.json", EPOCHS.dump_json(epochs).decode())
     unfinished = folder / "unfinished.keras"
     network.save(unfinished)
     unfinished.replace(checkpoint_of(folder))
-
-
-def _replace(file: Path, content: bytes) -> None:
-    unfinished = file.with_name("unfinished.json")
-    unfinished.write_bytes(content)
-    unfinished.replace(file)

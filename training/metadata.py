@@ -110,9 +110,9 @@ class Metadata(_Written):
 
 def write(artifact: Path, metadata: Metadata) -> None:
     """Write `metadata.json`, and then `checksums.txt` over every other file, as `sha256sum --check` reads it."""
-    _replace(artifact / "metadata.json", metadata.model_dump_json(indent=2) + "\n")
+    replace(artifact / "metadata.json", metadata.model_dump_json(indent=2) + "\n")
     lines = [f"{digest}  {name}\n" for name, digest in _digests(artifact).items()]
-    _replace(artifact / "checksums.txt", "".join(lines))
+    replace(artifact / "checksums.txt", "".join(lines))
 
 
 def read(artifact: Path) -> Metadata:
@@ -145,7 +145,8 @@ def _digests(artifact: Path) -> dict[str, str]:
     return {str(file.relative_to(artifact)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def _replace(file: Path, text: str) -> None:
+def replace(file: Path, text: str) -> None:
+    """Write a file that nobody reads half of, whenever the writing is broken off."""
     unfinished = file.with_name(f".{file.name}.unfinished")
     unfinished.write_text(text)
     unfinished.replace(file)

@@ -78,19 +78,7 @@ def test_each_part_is_used_for_what_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(fit, "_start", lambda *_: Idle())
     monkeypatch.setattr(examples, "batches", lambda queries, *_: used.update(train=queries))
     monkeypatch.setattr(fit, "exact_match", lambda _, queries, __: used.update(validation=queries) or 0.0)
-    recipe = fit.Recipe(
-        network="repeat_vector",
-        cell="lstm",
-        seed=1,
-        epochs=1,
-        examples=890_000,
-        short_more_often=True,
-        weight_decay=0.0,
-        label_smoothing=0.0,
-        command="",
-        git_commit="",
-    )
-    fit.fit(recipe, tmp_path)
+    fit.fit(fit.todays_recipe("repeat_vector", "lstm", 1, 1, 890_000, command=""), tmp_path)
     tokens, split = task.query_tokens(task.queries()), examples.split()
     for name, part in [("train", split.train), ("validation", split.validation)]:
         assert {query.tobytes() for query in used[name]} == {query.tobytes() for query in tokens[part]}
