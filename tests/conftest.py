@@ -26,10 +26,15 @@ def run_training(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def newest(model: str) -> Path:
+    """Its newest committed version."""
+    return max((ROOT / "model_artifacts" / model).iterdir(), key=lambda folder: int(folder.name))
+
+
 @pytest.fixture(scope="session")
 def shipped() -> Path:
     """The newest committed version of adder."""
-    return max((ROOT / "model_artifacts" / "adder").iterdir(), key=lambda folder: int(folder.name))
+    return newest("adder")
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,7 @@ def wrong_answers(evidence: metadata.Evidence, folder: Path) -> Pictures:
 
 
 def card(described: metadata.Metadata, evidence: metadata.Evidence, pictures: Pictures) -> str:
-    """The text; its front matter as Hugging Face reads it (huggingface.co/docs/hub/model-cards)."""
+    """The text; its front matter as Hugging Face reads it (its documentation, Model Cards)."""
     made, margin = described.made, evidence.margin
     libraries = ", ".join(f"{library} {version}" for library, version in made.libraries.items())
     epochs = f"for {len(described.epochs)} epochs " if described.epochs else ""

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, newest
 from tests.end_to_end.conftest import Service
 
 ROUNDS = 3
@@ -40,23 +40,18 @@ def pss_megabytes(pid: int) -> float:
 def main() -> None:
     """Print a table."""
     shipped = ROOT / "model_artifacts"
-    newest = max((shipped / "adder").iterdir(), key=lambda folder: int(folder.name))
+    adder = newest("adder")
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(newest, Path(folder) / "adder" / newest.name)
+        shutil.copytree(adder, Path(folder) / "adder" / adder.name)
         measured: dict[str, list[tuple[float, float]]] = {"alone": [], "all": []}
         for turn in range(ROUNDS):
             print(f"round {turn + 1} of {ROUNDS}", file=sys.stderr)
             measured["alone"].append(measure(Path(folder)))
             measured["all"].append(measure(shipped))
-    medians = {
-        name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in measured.items()
-    }
-    count = len(list(shipped.glob("*/*")))
-    print(
-        f"| {WORKERS} workers | adder version {newest.name} alone | all {count} versions | ratio |\n| - | - | - | - |"
-    )
+    print(f"| {WORKERS} workers | adder {adder.name} alone | all {len(list(shipped.glob('*/*')))} versions | ratio |")
+    print("| - | - | - | - |")
     for index, label in enumerate(["seconds to ready", "MB"]):
-        alone, every = medians["alone"][index], medians["all"][index]
+        alone, every = (statistics.median(row[index] for row in rows) for rows in measured.values())
         print(f"| {label} | {alone:.1f} | {every:.1f} | {every / alone:.2f} |")
 
 

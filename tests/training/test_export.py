@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import ROOT, missing, run_training
+from tests.conftest import missing, newest, run_training
 from training import TrainingError, export, fit, metadata, networks, task
 
 
@@ -65,9 +65,8 @@ def test_the_k_best_have_the_probabilities_that_they_say(signatures: dict[str, A
 
 @pytest.mark.parametrize("name", ["adder", "cho2014", "last-digit", "sutskever2014"])
 def test_the_best_answer_of_a_shipped_network_is_the_one_it_gives(name: str) -> None:
-    newest = max((ROOT / "model_artifacts" / name).iterdir(), key=lambda version: int(version.name))
-    golden = metadata.read(newest).golden
-    best = tf.saved_model.load(str(newest)).signatures["k_best"]
+    golden = metadata.read(newest(name)).golden
+    best = tf.saved_model.load(str(newest(name))).signatures["k_best"]
     answers = best(query=tf.constant([each.query for each in golden]), k=tf.constant(3))["answers"].numpy()
     assert answers[:, 0].tolist() == [each.answer.encode() for each in golden]
 
