@@ -15,7 +15,7 @@ from service.settings import Settings
 
 
 def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.load) -> Flask:
-    """The WSGI application. It answers queries once `extensions["repository"]` has been told to start."""
+    """The WSGI application. It answers queries once `extensions["repository"]` has loaded."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path with a doubled slash is not found; no client is sent elsewhere
     repository = app.extensions["repository"] = Repository(settings, load)

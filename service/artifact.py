@@ -2,17 +2,17 @@
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+from ai_edge_litert.interpreter import Interpreter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.problems import BrokenArtifact
 
+LITE = "serving_bytes.tflite"
 FOR_PEOPLE = re.compile(r"MODEL_CARD\.md|[^/]+\.png")
 
 
@@ -56,7 +56,7 @@ class Evidence(_Read):
 class Metadata(_Read):
     """What serving needs of `metadata.json`; the rest of the file is for people."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     name: str
     version: int
     network: str
@@ -92,8 +92,7 @@ class Metadata(_Read):
         return sizes
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What the network said to one query.
 
     `probabilities` is float32 [T, V], a row for each character there is room for; those behind the end mean nothing.
@@ -122,7 +121,7 @@ def verify(folder: Path) -> Metadata:
     files = [
         file.relative_to(folder).as_posix() for file in folder.rglob("[!.]*") if file.is_file() and file != checksums
     ]
-    for name in dict.fromkeys(["metadata.json", "saved_model.pb", *files, *recorded]):
+    for name in dict.fromkeys(["metadata.json", "saved_model.pb", LITE, *files, *recorded]):
         if FOR_PEOPLE.fullmatch(name):
             continue
         if name not in recorded:
@@ -154,11 +153,12 @@ def _read_metadata(file: Path) -> Metadata:
 
 
 class Artifact:
-    """A loaded version, warm at every batch size."""
+    """A loaded version, warm at every batch size, as LiteRT runs it: beside the SavedModel's own signature it takes
+    less at every size (tests/benchmarks/TRIED.md)."""
 
-    def __init__(self, metadata: Metadata, serving: Callable[..., dict[str, Any]]) -> None:
+    def __init__(self, metadata: Metadata, networks: dict[int, "_Network"]) -> None:
         self.metadata = metadata
-        self._serving = serving
+        self._networks = networks  # by batch size, ascending
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -167,14 +167,11 @@ class Artifact:
         Raises BrokenArtifact.
         """
         metadata = verify(folder)
-        # Here and not above: the master verifies without TensorFlow, which must not be loaded before a fork.
-        import tensorflow as tf
-
         try:
-            artifact = cls(metadata, tf.saved_model.load(str(folder)).signatures["serving_default"])
+            artifact = cls(metadata, {size: _Network(folder / LITE, size) for size in metadata.batch_sizes})
             for size in metadata.batch_sizes:
                 artifact.predict([metadata.query_example] * size)
-            predictions = artifact.predict([golden.query for golden in metadata.golden])
+            predictions = [artifact.predict([golden.query])[0] for golden in metadata.golden]
         except Exception as error:
             raise BrokenArtifact(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from error
         if predictions[0].probabilities.shape[-1] != len(metadata.alphabet):
@@ -190,22 +187,38 @@ class Artifact:
         return artifact
 
     def predict(self, queries: list[str]) -> list[Prediction]:
-        """One prediction for each query, in order.
+        """One prediction for each query, in order, by one call of the network for the next batch size.
 
-        There is one call for each `batch_sizes[-1]` queries, padded to the next batch size, all of which are compiled.
+        Raises ValueError where there are more than `batch_sizes[-1]`.
         """
-        largest = self.metadata.batch_sizes[-1]
-        predictions: list[Prediction] = []
-        for start in range(0, len(queries), largest):
-            predictions += self._call(queries[start : start + largest])
-        return predictions
+        for size, network in self._networks.items():
+            if size >= len(queries):
+                return network(queries)
+        raise ValueError(f"{len(queries)} queries are more than one call answers")
 
-    def _call(self, queries: list[str]) -> list[Prediction]:
-        import tensorflow as tf
 
-        size = next(size for size in self.metadata.batch_sizes if size >= len(queries))
-        padding = [self.metadata.query_example] * (size - len(queries))
-        returned = self._serving(query=tf.constant(queries + padding))
-        answers, confidence = returned["answer"].numpy(), returned["confidence"].numpy().tolist()
-        probabilities = returned["probabilities"].numpy()
-        return [Prediction(answers[row].decode(), confidence[row], probabilities[row]) for row in range(len(queries))]
+class _Network:
+    """The network for batches of one size: memory for it is laid out once."""
+
+    def __init__(self, file: Path, size: int) -> None:
+        self._interpreter = Interpreter(str(file), num_threads=1)
+        signature = self._interpreter.get_signature_runner("serving_bytes")
+        self._query = signature.get_input_details()["query"]["index"]
+        outputs = signature.get_output_details()
+        self._outputs = [outputs[name]["index"] for name in Prediction._fields]
+        del signature  # nothing may refer to an interpreter that is resized
+        self._length = int(self._interpreter.get_input_details()[0]["shape"][1])
+        self._size = size
+        self._interpreter.resize_tensor_input(self._query, [size, self._length])
+        self._interpreter.allocate_tensors()
+
+    def __call__(self, queries: list[str]) -> list[Prediction]:
+        """What is padded to the size is dropped again."""
+        padded = "".join([query.ljust(self._length) for query in queries]).ljust(self._size * self._length)
+        spelling = np.frombuffer(padded.encode("ascii"), np.uint8).reshape(self._size, self._length)
+        self._interpreter.set_tensor(self._query, spelling)
+        self._interpreter.invoke()
+        answers, confidence, probabilities = [self._interpreter.get_tensor(index) for index in self._outputs]
+        length, text = answers.shape[1], answers.tobytes().decode("ascii")
+        spelled = [text[start : start + length].rstrip() for start in range(0, len(queries) * length, length)]
+        return list(map(Prediction, spelled, confidence.tolist(), probabilities))

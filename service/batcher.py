@@ -1,111 +1,139 @@
 """Many waiting requests -> one call of the network."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
-from threading import Event, Lock
+
+import gevent
+from gevent.event import Event
 
 from service.artifact import Prediction
-from service.problems import DeadlineExceeded, NetworkFailed, QueueFull
+from service.problems import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
 
 log = logging.getLogger(__name__)
 
+LOOKS_AFTER_SECONDS = 1.0  # a request that has waited so long may have lost its client
+
 
 class _Waiting:
-    """A request's queries, and what became of them; `woken` is set when they are answered, or when it is its turn to
+    """A request's queries, and what became of them; `woken` is set when that is known, or when it is its turn to
     lead."""
 
-    __slots__ = ("failed", "predictions", "queries", "woken")
+    __slots__ = ("begun", "deadline", "is_wanted", "looks", "predictions", "problem", "queries", "woken")
 
-    def __init__(self, queries: list[str]) -> None:
+    def __init__(self, queries: list[str], deadline_seconds: float, is_wanted: Callable[[], bool]) -> None:
+        now = time.monotonic()
         self.queries = queries
-        self.predictions: list[Prediction] | None = None
-        self.failed = False
+        self.deadline, self.looks = now + deadline_seconds, now + LOOKS_AFTER_SECONDS
+        self.is_wanted = is_wanted
+        self.begun = 0  # so many of the queries have been taken into calls
+        self.predictions: list[Prediction] = []
+        self.problem: Problem | None = None
         self.woken = Event()
+
+    @property
+    def is_settled(self) -> bool:
+        return self.problem is not None or len(self.predictions) == len(self.queries)
 
 
 class Batcher:
-    """Threads of one process share calls of `network`.
+    """Greenlets of one process share calls of `network`, which takes up to `call_queries` queries.
 
-    There is no timer and no thread of its own: a request that finds the network idle calls it at once. Those that come
-    while it is busy wait, and the first of them then leads: it takes along those behind it, to `shared_call_queries`
-    queries in all. A request with more has a call of its own.
+    There is no timer, and no greenlet of its own: the first request that comes gives way once, so that those which the
+    same turn of the loop brings can join it, and leads: it calls the network for all. Between two calls it gives way
+    again. A request with more queries than a call takes is spread over many, behind whatever came meanwhile.
     """
 
     def __init__(
         self,
         network: Callable[[list[str]], list[Prediction]],
-        shared_call_queries: int,
+        call_queries: int,
         max_queued_queries: int,
         deadline_seconds: float,
     ) -> None:
         self._network = network
-        self._shared_call_queries = shared_call_queries
+        self._call_queries = call_queries
         self._max_queued_queries = max_queued_queries
         self._deadline_seconds = deadline_seconds
-        self._lock = Lock()
         self._queue: deque[_Waiting] = deque()
+        self._is_led = False
         self.queued_queries = 0
-        self._busy = False
 
-    def predict(self, queries: list[str]) -> list[Prediction]:
+    def predict(self, queries: list[str], is_wanted: Callable[[], bool] = lambda: True) -> list[Prediction]:
         """One prediction for each query, in order.
 
-        Raises QueueFull, DeadlineExceeded, or NetworkFailed where the call that had these queries failed.
+        Raises QueueFull, DeadlineExceeded, ClientLeft where `is_wanted` has said no after a long wait, or NetworkFailed
+        where a call that had some of these queries failed. What has not been begun by then is not computed.
         """
-        waiting = _Waiting(queries)
-        with self._lock:
-            if self.queued_queries + len(queries) > self._max_queued_queries:
-                raise QueueFull(self.queued_queries, self._max_queued_queries)
-            self._queue.append(waiting)
-            self.queued_queries += len(queries)
-            if not self._busy:
-                self._busy = True
-                waiting.woken.set()
-        if not waiting.woken.wait(self._deadline_seconds):
-            self._give_up(waiting)
-        if waiting.predictions is None and not waiting.failed:
-            self._lead()
-        if waiting.predictions is None:
-            raise NetworkFailed
+        if self.queued_queries + len(queries) > self._max_queued_queries:
+            raise QueueFull(self.queued_queries, self._max_queued_queries)
+        waiting = _Waiting(queries, self._deadline_seconds, is_wanted)
+        self._queue.append(waiting)
+        self.queued_queries += len(queries)
+        if self._is_led:
+            waiting.woken.wait()
+        if not waiting.is_settled:
+            self._lead(waiting)
+        if waiting.problem is not None:
+            raise waiting.problem
         return waiting.predictions
 
-    def _lead(self) -> None:
-        """Call the network for the caller, which is the first in the queue, and for those behind it."""
-        taken = self._take()
+    def _lead(self, leader: _Waiting) -> None:
+        """Call the network for the front of the queue until the leader's own queries are answered."""
+        self._is_led = True
         try:
-            predictions = iter(self._network([query for waiting in taken for query in waiting.queries]))
-            for waiting in taken:
-                waiting.predictions = [next(predictions) for _ in waiting.queries]
+            while not leader.is_settled:
+                gevent.sleep(0)
+                self._call()
+        finally:
+            if self._queue:
+                self._queue[0].woken.set()
+            else:
+                self._is_led = False
+
+    def _call(self) -> None:
+        taken = self._take()
+        if not taken:
+            return
+        try:
+            predictions = iter(self._network([query for _, queries in taken for query in queries]))
         except Exception:
             log.exception("the network failed")
-            for waiting in taken:
-                waiting.failed = True
-        finally:
-            with self._lock:
-                if self._queue:
-                    self._queue[0].woken.set()
-                else:
-                    self._busy = False
-            for waiting in taken:
+            for waiting, _ in taken:
+                self._give_up(waiting, NetworkFailed())
+            return
+        for waiting, queries in taken:
+            waiting.predictions += [next(predictions) for _ in queries]
+            if waiting.is_settled:
                 waiting.woken.set()
+        last, _ = taken[-1]
+        if not last.is_settled:
+            # What came meanwhile goes first, unless the next call has room for all that is left.
+            rest = len(last.queries) - last.begun
+            (self._queue.append if rest > self._call_queries else self._queue.appendleft)(last)
 
-    def _take(self) -> list[_Waiting]:
-        with self._lock:
-            taken = [self._queue.popleft()]
-            queries = len(taken[0].queries)
-            while self._queue and queries + len(self._queue[0].queries) <= self._shared_call_queries:
-                queries += len(self._queue[0].queries)
-                taken.append(self._queue.popleft())
-            self.queued_queries -= queries
-            return taken
+    def _take(self) -> list[tuple[_Waiting, list[str]]]:
+        """What the next call has room for, of those at the front who still wait for it. Of the last, that may be but
+        some."""
+        taken: list[tuple[_Waiting, list[str]]] = []
+        room, now = self._call_queries, time.monotonic()
+        while self._queue and room:
+            waiting = self._queue.popleft()
+            if now > waiting.deadline:
+                self._give_up(waiting, DeadlineExceeded(self._deadline_seconds))
+            elif now > waiting.looks and not waiting.is_wanted():
+                self._give_up(waiting, ClientLeft())
+            else:
+                queries = waiting.queries[waiting.begun : waiting.begun + room]
+                waiting.begun += len(queries)
+                self.queued_queries -= len(queries)
+                room -= len(queries)
+                taken.append((waiting, queries))
+        return taken
 
-    def _give_up(self, waiting: _Waiting) -> None:
-        """Raise DeadlineExceeded, unless its turn came at the last moment."""
-        with self._lock:
-            if waiting.woken.is_set():
-                return
-            if waiting in self._queue:
-                self._queue.remove(waiting)
-                self.queued_queries -= len(waiting.queries)
-        raise DeadlineExceeded(self._deadline_seconds)
+    def _give_up(self, waiting: _Waiting, problem: Problem) -> None:
+        """Settle one that is not in the queue with a problem, and free its places."""
+        self.queued_queries -= len(waiting.queries) - waiting.begun
+        waiting.problem = problem
+        waiting.woken.set()

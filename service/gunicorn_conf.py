@@ -1,18 +1,20 @@
 """gunicorn's configuration: `gunicorn --config python:service.gunicorn_conf`.
 
-TensorFlow is imported and the artifacts loaded in each worker, after the fork: a loaded SavedModel does not survive
-one. A worker that cannot load stays up and says so at /health/ready, since one that raises while booting would take the
-others down with it.
+The artifacts are loaded in each worker, after the fork and before it takes a connection. A worker that cannot load
+stays up and says so at /health/ready, since one that raises while booting would take the others down with it.
 """
 
+import json
 import logging
 import multiprocessing
 import os
 import resource
 import socket
+import subprocess
 import sys
 from contextlib import suppress
 from multiprocessing.sharedctypes import RawArray
+from pathlib import Path
 from typing import Any
 
 import gunicorn.util
@@ -20,7 +22,7 @@ from flask import Flask
 from pydantic import ValidationError
 
 from service.app import create_app
-from service.artifact import verify
+from service.artifact import Artifact, verify
 from service.problems import BrokenArtifact, raw_response
 from service.repository import open_all
 from service.settings import Settings
@@ -33,10 +35,11 @@ if _soft != resource.RLIM_INFINITY and _soft < OPEN_FILES:
     _most = OPEN_FILES if _hard == resource.RLIM_INFINITY else min(OPEN_FILES, _hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _hard))
 
-# For the workers. oneDNN, unless it is off, announces itself on stderr whatever the log level.
+# For service.saved_model. oneDNN, unless it is off, announces itself on stderr whatever the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+SLOTS = 4096  # more than there are ever workers
 
 try:
     settings = Settings()
@@ -45,7 +48,8 @@ except ValidationError as error:
     value = "".join(f"ADDER_{str(part).upper()} is {first['input']!r}: " for part in first["loc"])
     sys.exit(f"error: {value}{first['msg'].removeprefix('Value error, ')}")
 _announcing = multiprocessing.Lock()
-PunctualWorker.loaded = RawArray("b", 1024)  # without a lock, which a killed worker could take with it
+_differing: dict[str, str] = {}  # by folder: versions that are not what their SavedModel is
+PunctualWorker.loaded = RawArray("b", SLOTS)  # without a lock, which a killed worker could take with it
 
 wsgi_app = "service.gunicorn_conf:application()"
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
@@ -54,7 +58,6 @@ PunctualWorker.receive_seconds = settings.receive_seconds
 # To receive, to wait for the network, and as long as the first to send the answer.
 PunctualWorker.request_seconds = 2 * settings.receive_seconds + settings.deadline_seconds
 workers = settings.workers
-threads = settings.threads
 graceful_timeout = settings.shutdown_seconds
 control_socket_disable = True
 forwarder_headers = ""  # no client says where the application is mounted
@@ -62,37 +65,77 @@ forwarder_headers = ""  # no client says where the application is mounted
 
 def application() -> Flask:
     """In each worker: the application."""
-    return create_app(settings)
+    return create_app(settings, load)
+
+
+def not_differing(folder: Path) -> None:
+    """Raise BrokenArtifact where the master has found that a version is not what its SavedModel is."""
+    if (problem := _differing.get(str(folder))) is not None:
+        raise BrokenArtifact(problem)
+
+
+def load(folder: Path) -> Artifact:
+    """In each worker: a version that can be served. Raises BrokenArtifact."""
+    not_differing(folder)
+    return Artifact.load(folder)
 
 
 def on_starting(_master: Any) -> None:
     """In the master, once, before any fork: is there something to serve?"""
     try:
         open_all(settings, verify)
+        check_saved_models()
+        open_all(settings, not_differing)
     except BrokenArtifact as problem:
         sys.exit(f"error: {problem}")
 
 
+def on_reload(master: Any) -> None:
+    """In the master, on SIGHUP, before the new workers: connections are left to them from now on."""
+    try:
+        check_saved_models()
+    except BrokenArtifact as problem:
+        master.log.error("%s", problem)
+    for worker in master.WORKERS.values():
+        worker.loaded[worker.slot] = False
+
+
+def check_saved_models() -> None:
+    """Note which versions are not what their SavedModel is. Raises BrokenArtifact where that cannot be found out."""
+    command = [sys.executable, "-m", "service.saved_model"]
+    checked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603  our own
+    if checked.returncode != 0:
+        raise BrokenArtifact(
+            f"the SavedModels could not be loaded: {' '.join(command)} ended with {checked.returncode}"
+        )
+    _differing.clear()
+    _differing.update(json.loads(checked.stdout))
+
+
+def pre_fork(master: Any, worker: Any) -> None:
+    """In the master, for each worker: the lowest slot that none has."""
+    taken = {other.slot for other in master.WORKERS.values()}
+    worker.slot = next(slot for slot in range(SLOTS) if slot not in taken)
+
+
 def post_worker_init(worker: Any) -> None:
     """In each worker, when it has booted: load. When as many have as there are workers, say what to try."""
-
-    def announce() -> None:
-        with _announcing:
-            worker.loaded[worker.slot] = True
-            complete = sum(worker.loaded) == worker.cfg.workers
-        if complete:
-            models = worker.wsgi.extensions["repository"].all()
-            worker.log.info(
-                "Ready with %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' "
-                '-d \'{"query":"%s"}\'\n',
-                ", ".join(f"{metadata.name} version {metadata.version}" for metadata in models),
-                bind if settings.host not in ("0.0.0.0", "::") else f"localhost:{settings.port}",  # noqa: S104
-                models[0].query_example,
-            )
-
     # Our lines look like gunicorn's.
     logging.getLogger("service").handlers = worker.log.error_log.handlers
-    worker.wsgi.extensions["repository"].start(announce)
+    repository = worker.wsgi.extensions["repository"]
+    if not repository.load():
+        return
+    with _announcing:
+        worker.loaded[worker.slot] = True
+        complete = sum(worker.loaded) == worker.cfg.workers
+    if complete:
+        models = repository.all()
+        worker.log.info(
+            "Ready with %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' -d '{\"query\":\"%s\"}'\n",
+            ", ".join(f"{metadata.name} version {metadata.version}" for metadata in models),
+            bind if settings.host not in ("0.0.0.0", "::") else f"localhost:{settings.port}",  # noqa: S104
+            models[0].query_example,
+        )
 
 
 def child_exit(_master: Any, worker: Any) -> None:

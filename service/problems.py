@@ -8,7 +8,7 @@ Problem
 ├── TooLarge              413
 ├── WrongContentType      415
 ├── Invalid               422  fields that break a rule, each named
-├── NotReady              503  not all versions are loaded yet
+├── ClientLeft            499  and nobody reads it
 ├── QueueFull             503
 ├── DeadlineExceeded      504
 ├── NetworkFailed         500
@@ -98,8 +98,13 @@ class Invalid(Problem):
         super().__init__(f"{errors[0].pointer}: {errors[0].detail}{more}", errors)
 
 
-class NotReady(Problem):
-    name, title, status, retry_after_seconds = "not-ready", "The models are not loaded yet", 503, 2
+class ClientLeft(Problem):
+    """499 is nginx's; no RFC has a status for it."""
+
+    name, title, status = "client-left", "The client has closed the connection", 499
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection before the network was asked")
 
 
 class QueueFull(Problem):

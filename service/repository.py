@@ -4,12 +4,11 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple, TypeVar
 
 from service.artifact import Artifact, Metadata
 from service.batcher import Batcher
-from service.problems import BrokenArtifact, NotReady, UnknownModel
+from service.problems import BrokenArtifact, UnknownModel
 from service.settings import NAME, Settings
 
 log = logging.getLogger(__name__)
@@ -87,40 +86,24 @@ class Repository:
         self._settings = settings
         self._load = load
         self._served: ByVersion[Served] = {}
-        self._failed = False
 
-    def start(self, when_ready: Callable[[], None]) -> Thread:
-        """Load in the background, and then call `when_ready`. What goes wrong is logged, and told by `find`."""
-
-        def run() -> None:
-            try:
-                self.load()
-            except BrokenArtifact as problem:
-                self._failed = True
-                log.error("a model could not be loaded: %s", problem)
-            except Exception:
-                self._failed = True
-                log.exception("a model could not be loaded")
-            else:
-                when_ready()
-
-        thread = Thread(target=run, name="load", daemon=True)
-        thread.start()
-        return thread
-
-    def load(self) -> None:
-        """Load all that can be. Raises BrokenArtifact as `open_all` does."""
-        self._served = open_all(self._settings, self._serve)
+    def load(self) -> bool:
+        """Load all that can be, and say whether that is something. What goes wrong is logged, and told by `find`."""
+        try:
+            self._served = open_all(self._settings, self._serve)
+        except BrokenArtifact as problem:
+            log.error("a model could not be loaded: %s", problem)
+        except Exception:
+            log.exception("a model could not be loaded")
+        return bool(self._served)
 
     def find(self, model: str | None = None, version: int | None = None) -> Served:
         """That version of that model; by default its newest, of the first model.
 
-        Raises NotReady while not all is loaded yet, BrokenArtifact where it could not be, and UnknownModel.
+        Raises BrokenArtifact where nothing could be loaded, and UnknownModel.
         """
-        if self._failed:
-            raise BrokenArtifact("a model could not be loaded: the log says why")
         if not self._served:
-            raise NotReady("the models are being loaded: try again in some seconds")
+            raise BrokenArtifact("a model could not be loaded: the log says why")
         name = model if model is not None else next(iter(self._served))
         versions = self._served.get(name, {})
         number = version if version is not None else next(iter(versions), 0)
@@ -129,7 +112,7 @@ class Repository:
         return versions[number]
 
     def all(self) -> list[Metadata]:
-        """The metadata of every version that serves, in order. Raises NotReady and BrokenArtifact as `find` does."""
+        """The metadata of every version that serves, in order. Raises BrokenArtifact as `find` does."""
         self.find()
         return [served.artifact.metadata for versions in self._served.values() for served in versions.values()]
 
@@ -137,7 +120,7 @@ class Repository:
         artifact = self._load(folder)
         batcher = Batcher(
             artifact.predict,
-            shared_call_queries=artifact.metadata.batch_sizes[-1],
+            call_queries=artifact.metadata.batch_sizes[-1],
             max_queued_queries=self._settings.max_queued_queries,
             deadline_seconds=self._settings.deadline_seconds,
         )

@@ -25,6 +25,8 @@ class Limits:
 def _valid_query(text: str, info: ValidationInfo) -> str:
     """The query without the spaces around its operands and operator, in the form that the artifact names."""
     metadata = cast(Limits, info.context).metadata
+    if re.fullmatch(metadata.query_pattern, text):
+        return text
     like = f"like {metadata.query_example!r}"
     operands = [operand.strip(" ") for operand in text.split("+")]
     if len(operands) != 2 or not all(re.fullmatch("[0-9]+", operand) for operand in operands):

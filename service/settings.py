@@ -47,7 +47,6 @@ class Settings(BaseSettings):
         le=1024,
         description="Processes; by default one for each core that may be used.",
     )
-    threads: int = Field(32, ge=1, le=1024, description="Requests that each worker handles at a time.")
     max_batch_queries: int = Field(4096, ge=1, description="Queries that one request may hold.")
     max_body_bytes: int = Field(1_048_576, ge=1, description="Largest body of a request.")
     max_queued_queries: int = Field(

@@ -1,91 +1,131 @@
-"""gunicorn's threaded worker, stricter with clients."""
+"""gunicorn's gevent worker, stricter with clients."""
 
 import errno
-import selectors
 import socket
 import time
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from gunicorn.http.errors import InvalidHeader, ParseException
-from gunicorn.util import close_graceful
-from gunicorn.workers.gthread import TConn, ThreadWorker
+import gevent
+import gevent.socket
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.http import get_parser
+from gunicorn.http.errors import InvalidHeader, NoMoreData
+from gunicorn.workers.ggevent import GeventWorker
+
+LINGER_SECONDS = 0.5  # for a client to read the last answer, and for its next request when the worker stops
 
 
-class PunctualWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Threads that no client can keep, that want a Host, and that take no connection which another can answer sooner.
+class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """A loop of connections, none of which can keep its place, that want a Host.
 
-    gunicorn's own wait for ever on a client that stops in the middle of its headers or its body, or that does not read
-    its answer, so that as many such clients as there are threads end all service. Here, `receive_seconds` after a
-    thread took up a connection the socket is shut for receiving: a body ends there and gets 400, and a connection that
-    has not sent its headers is closed. `request_seconds` after, it is shut altogether.
+    A connection that has not sent the headers of its next request within `receive_seconds` is closed. As long after a
+    request is handed to the application the socket is shut for receiving: its body ends there and gets 400.
+    `request_seconds` after, it is shut altogether.
     """
 
     receive_seconds: float
     request_seconds: float
     loaded: Any  # shared by all workers, a flag for each: whether it can answer
+    sockets: list[Any]
+    slot: int  # where in it this worker's is
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._begun: dict[Any, float] = {}
+        self._begun: dict[Any, float | None] = {}  # of each connection, when the request it is at was handed on
 
-    @property
-    def slot(self) -> int:
-        """Where in `loaded` this worker's flag is."""
-        return int(self.age) % len(self.loaded)
+    def patch(self) -> None:
+        """Nothing but the listeners: the application waits for its clients alone, and TensorFlow's and LiteRT's threads
+        stay what they are."""
+        self.sockets = [
+            gevent.socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
+            for listener in self.sockets
+        ]
 
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """While others can answer, one that is still loading leaves the connections to them."""
-        super().set_accept_enabled(enabled and (self.loaded[self.slot] or not any(self.loaded)))
+    def run(self) -> None:
+        """Serve until told to stop, and then what has begun, for up to `graceful_timeout`."""
+        pool = Pool(self.worker_connections)
+        servers = [StreamServer(listener, partial(self.handle, listener), spawn=pool) for listener in self.sockets]
+        for server in servers:
+            server.max_accept = 1  # one for each turn of the loop: the others take some too
+            server.init_socket()
+        while self.alive:
+            for server in servers:
+                # One that could not load leaves the connections to those that can answer.
+                if self.loaded[self.slot] or not any(self.loaded):
+                    server.start_accepting()
+                else:
+                    server.stop_accepting()
+            self._tend()
+            gevent.sleep(0.5)
+        self.loaded[self.slot] = False
+        for server in servers:
+            server.close()
+        stopped = time.monotonic()
+        while pool and time.monotonic() < stopped + self.cfg.graceful_timeout:
+            if time.monotonic() > stopped + LINGER_SECONDS:
+                for client, begun in list(self._begun.items()):
+                    if begun is None:
+                        _shut(client, socket.SHUT_RDWR)
+            self._tend()
+            gevent.sleep(0.1)
 
-    def accept(self, listener: Any) -> None:
-        """A connection gets a thread when it has sent something; gunicorn's own gives it one for seconds before."""
+    def handle(self, listener: Any, client: Any, address: Any) -> None:
+        """In a greenlet of its own: one connection, from its first request to its end."""
+        request, answered = None, 0
+        self._begun[client] = None
+        parser, server = get_parser(self.cfg, client, address), listener.getsockname()
         try:
-            client, address = listener.accept()
+            while True:
+                request = None
+                request = gevent.with_timeout(self.receive_seconds, next, parser, timeout_value=None)
+                if request is None:
+                    break
+                self.handle_request(server, request, client, address)
+                answered = parser.req_count
+        except (StopIteration, NoMoreData):
+            pass
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ECONNABORTED):
-                return
-            raise
-        conn = TConn(self.cfg, client, address, listener.getsockname())  # which makes the socket non-blocking
-        conn.timeout = time.monotonic() + self.receive_seconds
-        self.nr_conns += 1
-        self.pending_conns.append(conn)
-        self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
-
-    def handle(self, conn: Any) -> Any:
-        """In a thread of its own: one request, from taking up the connection to having sent the answer."""
-        self._begun[conn] = time.monotonic()
-        try:
-            goes_on = super().handle(conn)
-            if not goes_on:
-                # gunicorn waits up to two seconds for the client to close, in its main loop, where that stops all.
-                close_graceful(conn.sock, timeout=0.5)
-                conn.close = lambda **_: None
-            return goes_on
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
+                self.log.exception("a connection failed")
+        except Exception as error:
+            # The rest of a body that was answered unread may be badly chunked: too late for a second answer.
+            if parser.req_count > answered:
+                self.handle_error(request, client, address, error)
         finally:
-            del self._begun[conn]
+            del self._begun[client]
+            _close(client)
 
-    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
-        """The rest of a body that was answered unread may be badly chunked: too late for a second answer."""
-        try:
-            return bool(super()._keepalive_after(conn, keepalive))
-        except (OSError, ParseException):
-            return False
-
-    def handle_request(self, req: Any, conn: Any) -> Any:
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Hand a request to the application, unless it names no host (RFC 9112 section 3.2)."""
         if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
             raise InvalidHeader("Host is missing", req=req)
-        return super().handle_request(req, conn)
+        # A connection whose next request is always there already would never let the others come.
+        gevent.sleep(0)
+        self._begun[sock] = time.monotonic()
+        super().handle_request(listener_name, req, sock, addr)
+        self._begun[sock] = None
 
-    def murder_pending(self) -> None:
-        """In the main loop, at least once a second."""
-        super().murder_pending()
-        if self.alive and self._accepting:
-            self.set_accept_enabled(True)
-        for conn, begun in list(self._begun.items()):
-            seconds = time.monotonic() - begun
+    def _tend(self) -> None:
+        """At least once a second: tell the master that the loop turns, and shut out the slow."""
+        self.notify()
+        for client, begun in list(self._begun.items()):
+            seconds = 0 if begun is None else time.monotonic() - begun
             if seconds > self.receive_seconds:
-                with suppress(OSError):
-                    conn.sock.shutdown(socket.SHUT_RDWR if seconds > self.request_seconds else socket.SHUT_RD)
+                _shut(client, socket.SHUT_RDWR if seconds > self.request_seconds else socket.SHUT_RD)
+
+
+def _shut(client: Any, how: int) -> None:
+    with suppress(OSError):
+        client.shutdown(how)
+
+
+def _close(client: Any) -> None:
+    """Closed with something unread, the connection would be reset, and the last answer lost with it."""
+    with suppress(OSError, gevent.Timeout), gevent.Timeout(LINGER_SECONDS):
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(65536):
+            pass
+    client.close()

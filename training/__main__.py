@@ -95,6 +95,7 @@ def evaluate(artifact: Path) -> None:
         click.echo(f"carries {carries}: {part.wrong:,} wrong of {part.queries:,}")
     click.echo(f"expected calibration error: {evidence.calibration_error}")
     click.echo(f"smallest margin: {evidence.margin.smallest} at {evidence.margin.query}")
+    click.echo(f"LiteRT: {evidence.lite_differs:,} other answers")
 
 
 @cli.command()

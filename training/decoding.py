@@ -1,33 +1,32 @@
 """From the steps of a network to its answer, or to the k best."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 Best = tuple[tf.Tensor, tf.Tensor]
-Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+Step = Callable[[Any, tf.Tensor], tuple[tf.Tensor, Any]]
 
 
-def greedy(step: Step, state: tf.Tensor, length: int, pad: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def greedy(step: Step, state: Any, length: int, pad: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The most probable character at each step, `step` and `pad` being those of `k_best`.
 
-    State [B, S] -> characters int32 [B, length], all pad from the end on; probabilities float32 [B, length, V];
-    confidence float32 [B]: the product of the probabilities of the answer's characters, and of its end where there is
-    room.
+    State: [B, S], or a list of which the first is such -> characters int32 [B, length], all pad from the end on;
+    probabilities float32 [B, length, V]; confidence float32 [B]: the product of the probabilities of the answer's
+    characters, and of its end where there is room.
     """
-    previous = tf.fill(tf.shape(state)[:1], pad)
-    steps, chosen = [], []
+    batch = tf.shape(tf.nest.flatten(state)[0])[:1]
+    previous, going_on, confidence = tf.fill(batch, pad), tf.fill(batch, True), tf.fill(batch, 1.0)
+    steps, characters = [], []
     for _ in range(length):
         probabilities, state = step(state, previous)
         previous = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
         steps.append(probabilities)
-        chosen.append(previous)
-    characters, probabilities = tf.stack(chosen, axis=1), tf.stack(steps, axis=1)
-    going_on = tf.cast(characters != pad, tf.int32)
-    until_end = tf.math.cumprod(going_on, axis=1, exclusive=True)  # 1 up to the first pad, and at it
-    best = tf.reduce_max(probabilities, axis=-1)
-    confidence = tf.reduce_prod(tf.where(until_end == 1, best, 1.0), axis=1)
-    return tf.where(until_end * going_on == 1, characters, pad), probabilities, confidence
+        characters.append(tf.where(going_on, previous, pad))
+        confidence = tf.where(going_on, confidence * tf.reduce_max(probabilities, axis=-1), confidence)
+        going_on &= previous != pad
+    return tf.stack(characters, axis=1), tf.stack(steps, axis=1), confidence
 
 
 def k_best(step: Step, state: tf.Tensor, k: tf.Tensor, length: int, pad: int) -> Best:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from training import examples, metadata, task
+from training.lite import Lite
 from training.networks import NETWORKS
 
 BATCH_SIZE = 10_000  # divides the domain: one compiled size
@@ -19,7 +20,8 @@ Floats = npt.NDArray[np.float32]
 
 
 def evaluate(artifact: Path) -> metadata.Evidence:
-    """Answer every query by the SavedModel, write the evidence into the artifact's `metadata.json`, and return it.
+    """Answer every query by the SavedModel, and once more by LiteRT; write the evidence into the artifact's
+    `metadata.json`, and return it.
 
     Raises TrainingError where `artifact` is not a whole artifact.
     """
@@ -27,18 +29,22 @@ def evaluate(artifact: Path) -> metadata.Evidence:
     serving = tf.saved_model.load(str(artifact)).signatures["serving_default"]
     queries, truth = task.queries(), NETWORKS[described.network].truth()
     batches = np.split(queries, len(queries) // BATCH_SIZE)
+    serving_lite = Lite(artifact, BATCH_SIZE)
     answered = []
     for batch in tqdm(batches, desc=str(artifact), unit_scale=BATCH_SIZE, unit="query"):
         returned = {name: output.numpy() for name, output in serving(query=tf.constant(batch)).items()}
         answers = returned["answer"].astype("S")
-        answered.append((answers, returned["confidence"], margins(answers, returned["probabilities"])))
-    answers, confidence, margin = (np.concatenate(column) for column in zip(*answered, strict=True))
-    evidence = count(queries, answers == truth, confidence, margin)
+        margin = margins(answers, returned["probabilities"])
+        answered.append((answers, returned["confidence"], margin, serving_lite(batch)[0]))
+    answers, confidence, margin, lite_answers = (np.concatenate(column) for column in zip(*answered, strict=True))
+    evidence = count(queries, answers == truth, confidence, margin, int((answers != lite_answers).sum()))
     metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": evidence}))
     return evidence
 
 
-def count(queries: task.Texts, right: Truths, confidence: Floats, margin: Floats) -> metadata.Evidence:
+def count(
+    queries: task.Texts, right: Truths, confidence: Floats, margin: Floats, lite_differs: int
+) -> metadata.Evidence:
     """Bytes, bool and float32 twice, [N] each, all over the whole domain in its order -> the evidence."""
     split = examples.split()
     lengths = np.array(["+".join(str(len(operand)) for operand in query.split(b"+")) for query in queries.tolist()])
@@ -54,6 +60,7 @@ def count(queries: task.Texts, right: Truths, confidence: Floats, margin: Floats
         calibration_error=round(calibration_error(right, confidence), 6),
         reliability=reliability(right, confidence),
         margin=metadata.Margin(query=queries[worst].decode(), smallest=round(float(margin[worst]), 4)),
+        lite_differs=lite_differs,
         wrong_queries=[query.decode() for query in queries[~right][:WRONG_QUERIES].tolist()],
     )
 

@@ -65,7 +65,8 @@ class Bin(_Written):
 
 
 class Evidence(_Written):
-    """What `evaluate` counted over the whole domain."""
+    """What `evaluate` counted over the whole domain; `lite_differs`: how many answers of LiteRT are not those of the
+    SavedModel."""
 
     domain: Part
     train: Part
@@ -76,6 +77,7 @@ class Evidence(_Written):
     calibration_error: float
     reliability: list[Bin]
     margin: Margin
+    lite_differs: int
     wrong_queries: list[str]
 
 
@@ -92,7 +94,7 @@ class Tried(_Written):
 class Metadata(_Written):
     """All of `metadata.json`."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     name: str = Field(pattern=NAME_PATTERN)
     version: int
     network: str

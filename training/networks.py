@@ -11,7 +11,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from training import task
+from training import cells, task
+from training.cells import States
 
 HIDDEN_UNITS = 128  # the tutorial's
 ALPHABET_SIZE = len(task.ALPHABET)
@@ -23,15 +24,15 @@ class Network(NamedTuple):
 
     `build(cell)` gives the Keras network: one-hot queries [B, 7, V] -> probabilities [B, T, V]. One that feeds back
     takes the characters before, one-hot [B, T, V], as a second input (teacher forcing).
-    `encode(network, tokens)`: [B, 7] -> all that the decoder needs, float32 [B, S].
-    `decode_step(network, state, previous)`: [B, S] and the character before, int32 [B] (task.PAD at the start) ->
-    probabilities [B, V] and the next state [B, S].
+    `encode(network, tokens)`: [B, 7] -> all that the decoder needs, of which the first is no None.
+    `decode_step(network, states, previous)`: that, and the character before, int32 [B] (task.PAD at the start) ->
+    probabilities [B, V] and the next states.
     `truth()`: the right answer to each of `task.queries()`, bytes [1,000,000].
     """
 
     build: Callable[[str], keras.Model]
-    encode: Callable[[keras.Model, tf.Tensor], tf.Tensor]
-    decode_step: Callable[[keras.Model, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    encode: Callable[[keras.Model, tf.Tensor], States]
+    decode_step: Callable[[keras.Model, States, tf.Tensor], tuple[tf.Tensor, States]]
     feeds_back: bool = False
     truth: Callable[[], task.Texts] = task.sums
 
@@ -54,18 +55,16 @@ def repeat_vector(cell: str) -> keras.Model:
     )
 
 
-def _repeat_vector_encode(network: keras.Model, tokens: tf.Tensor) -> tf.Tensor:
+def _repeat_vector_encode(network: keras.Model, tokens: tf.Tensor) -> States:
     context, _ = _read(network, tokens)
-    start = network.get_layer("decoder").cell.get_initial_state(tf.shape(tokens)[0])
-    return tf.concat([context, *start], axis=-1)
+    cell = network.get_layer("decoder").cell
+    return [context @ cell.kernel + cells.input_bias(cell), *[None] * len(tf.nest.flatten(cell.state_size))]
 
 
-def _repeat_vector_decode_step(
-    network: keras.Model, state: tf.Tensor, _previous: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    context, *states = _parts(state)
-    output, states = network.get_layer("decoder").cell(context, states)
-    return network.get_layer("characters").layer(output), tf.concat([context, *states], axis=-1)
+def _repeat_vector_decode_step(network: keras.Model, states: States, _previous: tf.Tensor) -> tuple[tf.Tensor, States]:
+    context, *states = states
+    output, states = cells.step(network.get_layer("decoder").cell, context, states)
+    return network.get_layer("characters").layer(output), [context, *states]
 
 
 def simple_rnn_classifier(cell: str) -> keras.Model:
@@ -81,14 +80,12 @@ def simple_rnn_classifier(cell: str) -> keras.Model:
     )
 
 
-def _classifier_encode(network: keras.Model, tokens: tf.Tensor) -> tf.Tensor:
-    return _read(network, tokens)[0]
+def _classifier_encode(network: keras.Model, tokens: tf.Tensor) -> States:
+    return [_read(network, tokens)[0]]
 
 
-def _classifier_decode_step(
-    network: keras.Model, state: tf.Tensor, _previous: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    return network.get_layer("characters")(state), state
+def _classifier_decode_step(network: keras.Model, states: States, _previous: tf.Tensor) -> tuple[tf.Tensor, States]:
+    return network.get_layer("characters")(states[0]), states
 
 
 def cho2014(_cell: str) -> keras.Model:
@@ -109,17 +106,26 @@ def cho2014(_cell: str) -> keras.Model:
     return keras.Model([query, previous], characters, name="cho2014")
 
 
-def _cho_encode(network: keras.Model, tokens: tf.Tensor) -> tf.Tensor:
+def _cho_encode(network: keras.Model, tokens: tf.Tensor) -> States:
     context, _ = _read(network, tokens)
-    return tf.concat([context, network.get_layer("start")(context)], axis=-1)
+    cell, characters = network.get_layer("decoder").cell, network.get_layer("characters").layer
+    return [
+        context @ cell.kernel[ALPHABET_SIZE:] + cells.input_bias(cell),
+        context @ characters.kernel[HIDDEN_UNITS + ALPHABET_SIZE :] + characters.bias,
+        network.get_layer("start")(context),
+    ]
 
 
-def _cho_decode_step(network: keras.Model, state: tf.Tensor, previous: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    context, *states = _parts(state)
-    read = tf.concat([tf.one_hot(previous, ALPHABET_SIZE), context], axis=-1)
-    output, states = network.get_layer("decoder").cell(read, states)
-    probabilities = network.get_layer("characters").layer(tf.concat([output, read], axis=-1))
-    return probabilities, tf.concat([context, *states], axis=-1)
+def _cho_decode_step(network: keras.Model, states: States, previous: tf.Tensor) -> tuple[tf.Tensor, States]:
+    to_decoder, to_characters, *states = states
+    cell, characters = network.get_layer("decoder").cell, network.get_layer("characters").layer
+    read = to_decoder + cells.looked_up(cell.kernel[:ALPHABET_SIZE], previous)
+    output, states = cells.step(cell, read, states)
+    of_output, of_previous, _ = tf.split(
+        tf.convert_to_tensor(characters.kernel), [HIDDEN_UNITS, ALPHABET_SIZE, HIDDEN_UNITS]
+    )
+    logits = to_characters + output @ of_output + cells.looked_up(of_previous, previous)
+    return tf.nn.softmax(logits), [to_decoder, to_characters, *states]
 
 
 def sutskever2014(_cell: str) -> keras.Model:
@@ -137,13 +143,14 @@ def sutskever2014(_cell: str) -> keras.Model:
     return keras.Model([query, previous], characters, name="sutskever2014")
 
 
-def _sutskever_encode(network: keras.Model, tokens: tf.Tensor) -> tf.Tensor:
-    return tf.concat(_read(network, tokens)[1], axis=-1)
+def _sutskever_encode(network: keras.Model, tokens: tf.Tensor) -> States:
+    return _read(network, tokens)[1]
 
 
-def _sutskever_decode_step(network: keras.Model, state: tf.Tensor, previous: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    output, states = network.get_layer("decoder").cell(tf.one_hot(previous, ALPHABET_SIZE), _parts(state))
-    return network.get_layer("characters").layer(output), tf.concat(states, axis=-1)
+def _sutskever_decode_step(network: keras.Model, states: States, previous: tf.Tensor) -> tuple[tf.Tensor, States]:
+    cell = network.get_layer("decoder").cell
+    output, states = cells.step(cell, cells.looked_up(cell.kernel + cells.input_bias(cell), previous), states)
+    return network.get_layer("characters").layer(output), states
 
 
 NETWORKS = {
@@ -160,16 +167,11 @@ def _characters() -> keras.Layer:
     return layers.Dense(ALPHABET_SIZE, activation="softmax", name="characters")
 
 
-def _read(network: keras.Model, tokens: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The encoder's last output and state, [B, 128] each; unrolled."""
+def _read(network: keras.Model, tokens: tf.Tensor) -> tuple[tf.Tensor, States]:
+    """The encoder's last output and states, [B, 128] each; unrolled."""
     cell = network.get_layer("encoder").cell
-    characters = tf.one_hot(tokens, ALPHABET_SIZE)
-    states = cell.get_initial_state(tf.shape(tokens)[0])
-    for position in range(task.QUERY_LENGTH):
-        output, states = cell(characters[:, position], states)
+    table = cell.kernel + cells.input_bias(cell)  # (V, G)
+    states: States = [None] * len(tf.nest.flatten(cell.state_size))
+    for token in tf.unstack(tokens, axis=1):
+        output, states = cells.step(cell, cells.looked_up(table, token), states)
     return output, states
-
-
-def _parts(state: tf.Tensor) -> list[tf.Tensor]:
-    """[B, S] -> [B, 128] each."""
-    return list(tf.split(state, state.shape[-1] // HIDDEN_UNITS, axis=-1))

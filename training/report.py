@@ -172,7 +172,8 @@ which side it falls: nothing was trained on the held-out queries.
 {_accuracy(evidence)}
 {_wrong(evidence)}
 Expected calibration error: {evidence.calibration_error}. The smallest margin between the probabilities of the first and
-the second character is {margin.smallest}, at `{margin.query}`.
+the second character is {margin.smallest}, at `{margin.query}`. {evidence.lite_differs:,} answers of LiteRT are not the
+SavedModel's.
 
 {shown}
 ## How it was made

@@ -1,8 +1,10 @@
 """POST /predict and /predict/batch."""
 
+import socket
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Request, Response, request
 from pydantic import BaseModel
 
 from service.body import parse, validate
@@ -10,6 +12,8 @@ from service.problems import Problem
 from service.repository import Repository, Served
 from service.schemas import Answer, BatchRequest, BatchResponse, Choice, Limits, Model, PredictRequest, PredictResponse
 from service.settings import Settings
+
+ESTABLISHED = 1  # TCP_ESTABLISHED in Linux's include/net/tcp_states.h
 
 Asked = TypeVar("Asked", PredictRequest, BatchRequest)
 
@@ -38,7 +42,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     @routes.post("/predict")
     def predict() -> Response:
         (artifact, batcher), body = read(PredictRequest)
-        [prediction] = batcher.predict([body.query])
+        [prediction] = batcher.predict([body.query], _is_connected(request))
         alphabet = artifact.metadata.alphabet if body.characters else None
         return _json(PredictResponse.of(body.query, prediction, alphabet, model=Model.of(artifact.metadata)))
 
@@ -46,7 +50,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     def predict_batch() -> Response:
         (artifact, batcher), body = read(BatchRequest)
         alphabet = artifact.metadata.alphabet if body.characters else None
-        answered = zip(body.queries, batcher.predict(body.queries), strict=True)
+        answered = zip(body.queries, batcher.predict(body.queries, _is_connected(request)), strict=True)
         answers = [Answer.of(query, prediction, alphabet) for query, prediction in answered]
         return _json(BatchResponse(predictions=answers, model=Model.of(artifact.metadata)))
 
@@ -55,3 +59,16 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
 
 def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(exclude_none=True), mimetype="application/json")
+
+
+def _is_connected(request: Request) -> Callable[[], bool]:
+    """Whether the client has not closed its end, where that can be told: under gunicorn on Linux (tcp(7))."""
+    client = request.environ.get("gunicorn.socket")
+
+    def told() -> bool:
+        if client is None or not hasattr(socket, "TCP_INFO"):
+            return True
+        [state] = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return bool(state == ESTABLISHED)
+
+    return told

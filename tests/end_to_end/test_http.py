@@ -89,19 +89,19 @@ def test_an_unread_body_gets_no_second_answer(service: Service) -> None:
 
 @pytest.mark.parametrize("said", [b"", b"GET /health/live HTTP/1.1\r\nHost: adder\r\nConnection: close\r\n\r\n"])
 def test_clients_that_only_stay_connected_cost_nobody_else(start: Callable[..., Service], said: bytes) -> None:
-    service = start(workers=1, threads=8).ready()
+    service = start(workers=1).ready()
     connections = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(60)]
     for connection in connections:
         connection.sendall(said)
-    for _ in range(10):  # gunicorn's own answers the first after half a minute or two
+    for _ in range(10):
         assert requests.get(f"{service.url}/health/live", timeout=20).status_code == 200
     for connection in connections:
         connection.close()
 
 
 @pytest.mark.parametrize("begun", [b"POST /pre", POST + b"Content-Length: 20\r\n\r\n{"])
-def test_slow_clients_do_not_keep_the_threads(start: Callable[..., Service], begun: bytes) -> None:
-    service = start(workers=1, threads=4, receive_seconds=2).ready()
+def test_slow_clients_cost_nobody_else(start: Callable[..., Service], begun: bytes) -> None:
+    service = start(workers=1, receive_seconds=2).ready()
     slow = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(8)]
     for connection in slow:
         connection.sendall(begun)
@@ -120,8 +120,8 @@ def test_a_slow_body_is_answered_as_one_that_was_cut_short(start: Callable[..., 
     assert problem(received) == (400, "/problems/incomplete")
 
 
-def test_who_does_not_read_the_answer_does_not_keep_a_thread(start: Callable[..., Service]) -> None:
-    service = start(workers=1, threads=2, receive_seconds=1, deadline_seconds=1).ready()
+def test_who_does_not_read_the_answer_costs_nobody_else(start: Callable[..., Service]) -> None:
+    service = start(workers=1, receive_seconds=1, deadline_seconds=1).ready()
     body = json.dumps({"queries": ["123+456"] * 4096, "characters": True}).encode()
     request = POST.replace(b"/predict", b"/predict/batch") + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
     deaf = [socket.socket() for _ in range(4)]

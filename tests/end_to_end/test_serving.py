@@ -2,6 +2,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ import requests
 
 from service.artifact import Artifact
 from tests.end_to_end.conftest import Service
+from training import metadata
 
 Start = Callable[..., Service]
 
@@ -41,7 +43,8 @@ def test_characters_multiply_to_the_confidence(service: Service) -> None:
 
 
 def test_under_load_each_answer_goes_to_its_own_caller(service: Service, shipped: Path, queries: list[str]) -> None:
-    expected = Artifact.load(shipped).predict(queries)
+    artifact = Artifact.load(shipped)
+    expected = [artifact.predict([query])[0] for query in queries]
     session = requests.Session()
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=32))
 
@@ -61,10 +64,10 @@ def test_under_load_each_answer_goes_to_its_own_caller(service: Service, shipped
 
 
 def test_a_full_batch_is_answered_in_order(service: Service, shipped: Path, queries: list[str]) -> None:
-    many = (queries * 3)[:4096]
+    many, artifact = (queries * 3)[:4096], Artifact.load(shipped)
     predictions = service.post("/predict/batch", {"queries": many}).json()["predictions"]
     assert [each["query"] for each in predictions] == many
-    assert [each["answer"] for each in predictions] == [each.answer for each in Artifact.load(shipped).predict(many)]
+    assert [each["answer"] for each in predictions] == [artifact.predict([query])[0].answer for query in many]
 
 
 def test_the_answer_is_what_the_network_says_right_or_wrong(start: Start, artifacts: Path) -> None:
@@ -84,14 +87,10 @@ def test_it_says_when_it_is_ready_and_what_to_try(service: Service, shipped: Pat
     assert json.loads(done.stdout)["answer"] == "579"
 
 
-def test_it_is_not_ready_until_it_has_loaded(start: Start, artifacts: Path) -> None:
-    loading = start(artifacts=artifacts, workers=1)
-    loading.until(lambda: "Booting worker" in loading.log)
-    early = loading.get("/health/ready")
-    assert early.status_code == 503
-    assert early.headers["Content-Type"] == "application/problem+json"
-    assert loading.get("/health/live").status_code == 200
-    loading.ready()
+def test_who_connects_while_it_loads_waits_for_an_answer(start: Start, artifacts: Path) -> None:
+    loading = start(artifacts=artifacts, workers=2)
+    loading.until(lambda: "Listening" in loading.log)
+    assert loading.post("/predict", {"query": "1+1"}).status_code == 200
     assert loading.get("/health/ready").status_code == 200
 
 
@@ -136,6 +135,14 @@ def test_a_bad_setting_is_one_line(start: Start, setting: dict[str, object], lin
     assert len(refused.log.splitlines()) == 1
 
 
+def test_forms_that_differ_are_not_served(start: Start, artifact: Path, shipped: Path) -> None:
+    shutil.copy(shipped / "serving_bytes.tflite", artifact)
+    metadata.write(artifact, metadata.read(shipped).model_copy(update={"version": 1}))
+    refused = start(artifacts=artifact.parent.parent, workers=1)
+    assert refused.exit_status() == 1
+    assert f"error: {artifact} gives by LiteRT other probabilities than its SavedModel, by up to" in refused.log
+
+
 def test_a_killed_worker_is_replaced_and_the_others_answer(start: Start, artifacts: Path) -> None:
     service = start(artifacts=artifacts, workers=2).ready()
     [victim, _] = service.workers()
@@ -144,19 +151,6 @@ def test_a_killed_worker_is_replaced_and_the_others_answer(start: Start, artifac
     end = time.monotonic() + 10  # the new one loads meanwhile, and takes no connection before it can answer
     while time.monotonic() < end:
         assert service.post("/predict", {"query": "1+1"}).status_code == 200
-
-
-def test_once_it_is_ready_it_is_ready(start: Start, artifacts: Path) -> None:
-    service = start(artifacts=artifacts, workers=2)
-    service.until(lambda: "Listening" in service.log)
-    ready = False
-    while "Ready with" not in service.log:
-        if not ready:
-            ready = requests.get(f"{service.url}/health/ready", timeout=30).ok
-            time.sleep(1.1)  # what a worker had taken up before is answered by then
-        else:
-            assert requests.get(f"{service.url}/health/ready", timeout=30).ok
-    assert requests.get(f"{service.url}/health/ready", timeout=30).ok
 
 
 def test_sigterm_answers_what_has_begun(start: Start, artifacts: Path, queries: list[str]) -> None:

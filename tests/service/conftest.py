@@ -13,7 +13,7 @@ from service.artifact import Artifact, Golden, Metadata, Prediction
 from service.settings import Settings
 
 METADATA = Metadata(
-    format_version=1,
+    format_version=2,
     name="adder",
     version=1,
     network="repeat_vector",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from service.artifact import Artifact, Metadata, Prediction, verify
+from service.artifact import Artifact, Metadata, verify
 from service.problems import BrokenArtifact
 from training import metadata as training_metadata
 
@@ -46,6 +46,7 @@ def test_both_packages_mean_the_same_metadata() -> None:
     ("name", "content", "reason"),
     [
         ("metadata.json", None, "cannot be read: No such file or directory"),
+        ("serving_bytes.tflite", None, "cannot be read: No such file or directory"),
         ("saved_model.pb", None, "cannot be read: No such file or directory"),
         ("checksums.txt", None, "cannot be read: No such file or directory"),
         ("checksums.txt", b"nothing", "is not a list of checksums"),
@@ -70,17 +71,6 @@ def test_what_is_damaged_is_not_loaded(artifact: Path) -> None:
         Artifact.load(artifact)
 
 
-def test_loading_calls_every_batch_size(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, call = [], Artifact._call
-
-    def noted(self: Artifact, queries: list[str]) -> list[Prediction]:
-        sizes.append(len(queries))
-        return call(self, queries)
-
-    monkeypatch.setattr(Artifact, "_call", noted)
-    assert set(Artifact.load(barely_trained).metadata.batch_sizes) <= set(sizes)
-
-
 def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
     (artifact / "variables" / "more").touch()
     with pytest.raises(BrokenArtifact, match=r"checksums\.txt does not name variables/more"):
@@ -90,7 +80,7 @@ def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format_version": 2}, "format_version: Input should be 1"),
+        ({"format_version": 1}, "format_version: Input should be 2"),
         ({"largest_operand": "999"}, "largest_operand: Input should be a valid integer"),
         ({"batch_sizes": [8, 1]}, "batch_sizes: Value error, batch sizes must be positive and ascend"),
         ({"query_pattern": "[0-9]+"}, "the query '123+456' does not match query_pattern"),
@@ -139,19 +129,19 @@ def test_an_alphabet_of_another_size_is_refused(artifact: Path) -> None:
         Artifact.load(artifact)
 
 
-def test_what_tensorflow_cannot_load_is_refused(artifact: Path) -> None:
-    file = artifact / "saved_model.pb"
+def test_what_cannot_be_loaded_is_refused(artifact: Path) -> None:
+    file = artifact / "serving_bytes.tflite"
     before = hashlib.sha256(file.read_bytes()).hexdigest()
-    file.write_bytes(b"no protocol buffer")
+    file.write_bytes(b"no flat buffer")
     checksums = artifact / "checksums.txt"
     checksums.write_text(checksums.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
     with pytest.raises(BrokenArtifact, match="cannot be loaded"):
         Artifact.load(artifact)
 
 
-@pytest.mark.parametrize("count", [1, 2, 8, 9, 512, 513, 1500])
+@pytest.mark.parametrize("count", [1, 2, 6, 7, 8, 15, 55, 56])
 def test_an_answer_does_not_depend_on_its_batch(loaded: Artifact, count: int) -> None:
-    queries = [f"{number % 1000}+{(7 * number) % 1000}" for number in range(count)]
+    queries = [f"{number % 1000}+{(7 * number) % 1000}" for number in range(900, 900 + count)]
     predictions = loaded.predict(queries)
     assert len(predictions) == count
     for index in {0, count // 2, count - 1}:
@@ -161,15 +151,15 @@ def test_an_answer_does_not_depend_on_its_batch(loaded: Artifact, count: int) ->
         assert alone.probabilities == pytest.approx(predictions[index].probabilities, abs=1e-5)
 
 
-def test_only_sizes_that_are_compiled_are_called(barely_trained: Path, loaded: Artifact) -> None:
-    called = []
-    signature = tf.saved_model.load(str(barely_trained)).signatures["serving_default"]
+def test_more_queries_than_a_call_takes_are_an_error(loaded: Artifact) -> None:
+    with pytest.raises(ValueError, match="57 queries are more than one call answers"):
+        loaded.predict(["1+1"] * 57)
 
-    def serving(query: Any) -> Any:
-        called.append(len(query))
-        return signature(query=query)
 
-    artifact = Artifact(loaded.metadata, serving)
-    for count in (1, 3, 9, 64, 600):
-        artifact.predict(["1+1"] * count)
-    assert called == [1, 8, 64, 64, 512, 512]
+def test_the_answers_are_those_of_the_saved_model(barely_trained: Path, loaded: Artifact) -> None:
+    queries = [f"{(37 * number) % 1000}+{(91 * number) % 1000}" for number in range(500)]
+    returned = tf.saved_model.load(str(barely_trained)).signatures["serving_default"](query=tf.constant(queries))
+    predictions = [loaded.predict([query])[0] for query in queries]
+    assert [each.answer.encode() for each in predictions] == returned["answer"].numpy().tolist()
+    for prediction, confidence in zip(predictions, returned["confidence"].numpy(), strict=True):
+        assert prediction.confidence == pytest.approx(confidence, abs=1e-5)

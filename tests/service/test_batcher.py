@@ -1,68 +1,59 @@
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event, get_ident
+from contextlib import suppress
+from typing import TypeAlias
 
+import gevent
 import numpy as np
 import pytest
+from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service import batcher as batcher_module
 from service.artifact import Prediction
 from service.batcher import Batcher
-from service.problems import DeadlineExceeded, NetworkFailed, QueueFull
+from service.problems import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
+
+Queries = list[str]
+Asked: TypeAlias = "gevent.Greenlet[..., list[Prediction]]"
 
 
-def echo(queries: list[str]) -> list[Prediction]:
+def echo(queries: Queries) -> list[Prediction]:
     return [Prediction(query, 1.0, np.zeros((4, 12), np.float32)) for query in queries]
 
 
-def batcher_of(network: Callable[[list[str]], list[Prediction]], queued: int = 100, seconds: float = 10) -> Batcher:
-    return Batcher(network, shared_call_queries=4, max_queued_queries=queued, deadline_seconds=seconds)
+def batcher_of(network: Callable[[Queries], list[Prediction]], queued: int = 100, seconds: float = 10) -> Batcher:
+    return Batcher(network, call_queries=4, max_queued_queries=queued, deadline_seconds=seconds)
 
 
 class Gate:
     """A network that waits to be let through, and remembers its calls."""
 
     def __init__(self) -> None:
-        self.calls: list[list[str]] = []
-        self.entered, self.open = Event(), Event()
+        self.calls: list[Queries] = []
+        self.open = Event()
 
-    def __call__(self, queries: list[str]) -> list[Prediction]:
+    def __call__(self, queries: Queries) -> list[Prediction]:
         self.calls.append(queries)
-        self.entered.set()
         assert self.open.wait(10)
         if "fail" in queries:
             raise RuntimeError("fail")
         return echo(queries)
 
 
-def answers(future: Future[list[Prediction]]) -> list[str]:
-    return [prediction.answer for prediction in future.result(timeout=10)]
+def ask(batcher: Batcher, *requests: Queries) -> list[Asked]:
+    """Each in a greenlet of its own, in this order in the queue, as far as they get until they wait."""
+    asked = [gevent.spawn(batcher.predict, queries) for queries in requests]
+    gevent.sleep(0.01)
+    return asked
 
 
-def enqueue(threads: ThreadPoolExecutor, batcher: Batcher, *requests: list[str]) -> list[Future[list[Prediction]]]:
-    """Each request in a thread of its own, in this order in the queue."""
-    futures = []
-    for queries in requests:
-        queued = batcher.queued_queries + len(queries)
-        futures.append(threads.submit(batcher.predict, queries))
-        for _ in range(10_000):
-            if batcher.queued_queries == queued:
-                break
-            time.sleep(0.001)
-    return futures
+def answers(asked: Asked) -> Queries:
+    return [prediction.answer for prediction in asked.get(timeout=10)]
 
 
-def test_a_lone_request_is_answered_by_its_own_thread() -> None:
-    threads = []
-
-    def network(queries: list[str]) -> list[Prediction]:
-        threads.append(get_ident())
-        return echo(queries)
-
-    assert [prediction.answer for prediction in batcher_of(network).predict(["a", "b"])] == ["a", "b"]
-    assert threads == [get_ident()]
+def is_unharmed(batcher: Batcher) -> bool:
+    return answers(gevent.spawn(batcher.predict, ["z"])) == ["z"] and batcher.queued_queries == 0
 
 
 @pytest.mark.timeout(20)
@@ -72,100 +63,122 @@ def test_a_lone_request_waits_for_no_company() -> None:
         batcher.predict(["a"])
 
 
+def test_what_one_turn_of_the_loop_brings_shares_a_call() -> None:
+    network = Gate()
+    network.open.set()
+    asked = ask(batcher_of(network), ["a"], ["b"], ["c"])
+    assert [answers(each) for each in asked] == [["a"], ["b"], ["c"]]
+    assert network.calls == [["a", "b", "c"]]
+
+
 def test_what_waits_while_the_network_is_busy_shares_the_next_call() -> None:
     network = Gate()
     batcher = batcher_of(network)
-    with ThreadPoolExecutor() as threads:
-        first = threads.submit(batcher.predict, ["a"])
-        network.entered.wait(10)
-        others = enqueue(threads, batcher, ["b"], ["c", "d"], ["e"])
-        network.open.set()
-        assert [answers(future) for future in [first, *others]] == [["a"], ["b"], ["c", "d"], ["e"]]
+    asked = ask(batcher, ["a"]) + ask(batcher, ["b"], ["c", "d"], ["e"])
+    network.open.set()
+    assert [answers(each) for each in asked] == [["a"], ["b"], ["c", "d"], ["e"]]
     assert network.calls == [["a"], ["b", "c", "d", "e"]]
 
 
-def test_a_call_is_no_larger_than_the_largest_unless_a_request_is() -> None:
+def test_a_call_takes_no_more_than_it_may_and_the_rest_comes_next() -> None:
     network = Gate()
     batcher = batcher_of(network)
-    with ThreadPoolExecutor() as threads:
-        threads.submit(batcher.predict, ["a"])
-        network.entered.wait(10)
-        enqueue(threads, batcher, ["b", "c", "d"], ["e", "f"], list("ghijkl"))
-        network.open.set()
-    assert network.calls == [["a"], ["b", "c", "d"], ["e", "f"], list("ghijkl")]
-
-
-def test_a_failed_call_fails_its_own_requests_and_no_others() -> None:
-    network = Gate()
-    batcher = batcher_of(network)
-    with ThreadPoolExecutor() as threads:
-        first = threads.submit(batcher.predict, ["a"])
-        network.entered.wait(10)
-        failing = enqueue(threads, batcher, ["b"], ["fail"], ["c", "d", "e"])
-        network.open.set()
-        assert answers(first) == ["a"]
-        for future in failing[:2]:
-            with pytest.raises(NetworkFailed):
-                future.result(timeout=10)
-        assert answers(failing[2]) == ["c", "d", "e"]
-    assert answers_after(batcher)
-
-
-def test_a_failed_call_leaves_the_network_to_the_next(caplog: pytest.LogCaptureFixture) -> None:
-    network = Gate()
+    asked = ask(batcher, ["a"]) + ask(batcher, ["b", "c", "d"], ["e", "f"], list("ghi"))
     network.open.set()
-    batcher = batcher_of(network, seconds=0.5)
-    with pytest.raises(NetworkFailed):
-        batcher.predict(["fail"])
+    assert [answers(each) for each in asked] == [["a"], ["b", "c", "d"], ["e", "f"], list("ghi")]
+    assert network.calls == [["a"], ["b", "c", "d", "e"], ["f", "g", "h", "i"]]
+
+
+def test_a_large_request_lets_the_others_between() -> None:
+    network = Gate()
+    batcher = batcher_of(network)
+    asked = ask(batcher, list("abcdefghij")) + ask(batcher, ["x"])
+    network.open.set()
+    assert answers(asked[0]) == list("abcdefghij")
+    assert network.calls == [list("abcd"), ["x", *"efg"], list("hij")]
+
+
+def test_a_failed_call_fails_its_own_requests_and_no_others(caplog: pytest.LogCaptureFixture) -> None:
+    network = Gate()
+    batcher = batcher_of(network)
+    asked = ask(batcher, ["a"]) + ask(batcher, ["b"], ["fail"], list("cdefgh"), ["i"])
+    network.open.set()
+    assert answers(asked[0]) == ["a"]
+    for each in asked[1:4]:  # the last of them had but two of its queries in that call
+        with pytest.raises(NetworkFailed):
+            each.get(timeout=10)
+    assert answers(asked[4]) == ["i"]
+    assert network.calls == [["a"], ["b", "fail", "c", "d"], ["i"]]
     assert "RuntimeError: fail" in caplog.text
-    assert answers_after(batcher)
-
-
-def test_a_turn_that_comes_at_the_last_moment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.batcher.Event.wait", lambda *_: False)  # as if the deadline had just passed
-    assert answers_after(batcher_of(echo))
+    assert is_unharmed(batcher)
 
 
 def test_the_queue_is_bounded() -> None:
     network = Gate()
     batcher = batcher_of(network, queued=3)
-    with ThreadPoolExecutor() as threads:
-        threads.submit(batcher.predict, ["a"])
-        network.entered.wait(10)
-        enqueue(threads, batcher, ["b", "c"])
-        with pytest.raises(QueueFull, match="2 queries are waiting for the network, and at most 3 may"):
-            batcher.predict(["d", "e"])
-        network.open.set()
-    assert answers_after(batcher)
+    ask(batcher, ["a"])
+    ask(batcher, ["b", "c"])
+    with pytest.raises(QueueFull, match="2 queries are waiting for the network, and at most 3 may"):
+        batcher.predict(["d", "e"])
+    network.open.set()
+    assert is_unharmed(batcher)
 
 
 def test_who_waits_too_long_leaves_and_is_not_worked_for() -> None:
     network = Gate()
-    batcher = batcher_of(network, queued=1, seconds=0.05)
-    with ThreadPoolExecutor() as threads:
-        first = threads.submit(batcher.predict, ["a"])
-        network.entered.wait(10)
+    batcher = batcher_of(network, seconds=0.05)
+    asked = ask(batcher, ["a"]) + ask(batcher, ["b"], list("cdefgh"))
+    gevent.sleep(0.1)
+    network.open.set()
+    assert answers(asked[0]) == ["a"]
+    for each in asked[1:]:
         with pytest.raises(DeadlineExceeded):
-            batcher.predict(["b"])
-        with pytest.raises(DeadlineExceeded):
-            batcher.predict(["c"])  # and not QueueFull: b has left its place
-        network.open.set()
-        assert answers(first) == ["a"]
+            each.get(timeout=10)
     assert network.calls == [["a"]]
-    assert answers_after(batcher)
+    assert is_unharmed(batcher)
 
 
-@given(st.lists(st.lists(st.text(min_size=1), min_size=1, max_size=6), max_size=30))
-@settings(deadline=None, max_examples=50)
-def test_each_answer_goes_to_its_own_caller(requests: list[list[str]]) -> None:
-    def slow_echo(queries: list[str]) -> list[Prediction]:
-        time.sleep(0.001)  # the others come meanwhile
+def test_a_client_that_left_is_not_worked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "LOOKS_AFTER_SECONDS", 0)
+    network = Gate()
+    batcher = batcher_of(network)
+    [first] = ask(batcher, ["a"])
+    left = gevent.spawn(batcher.predict, ["b"], lambda: False)
+    stayed = gevent.spawn(batcher.predict, ["c"], lambda: True)
+    gevent.sleep(0.01)
+    network.open.set()
+    with pytest.raises(ClientLeft):
+        left.get(timeout=10)
+    assert (answers(first), answers(stayed)) == (["a"], ["c"])
+    assert network.calls == [["a"], ["c"]]
+    assert is_unharmed(batcher)
+
+
+def test_who_is_killed_while_it_leads_leaves_the_network_to_the_next() -> None:
+    network = Gate()
+    batcher = batcher_of(network)
+    [killed, *others] = ask(batcher, ["a"]) + ask(batcher, ["b"])
+    killed.kill()
+    network.open.set()
+    assert answers(others[0]) == ["b"]
+    assert is_unharmed(batcher)
+
+
+@given(st.lists(st.lists(st.text("abcx"), min_size=1, max_size=20), max_size=30), st.integers(0, 100))
+@settings(deadline=None, max_examples=100)
+def test_each_answer_goes_to_its_own_caller(requests: list[Queries], queued: int) -> None:
+    def network(queries: Queries) -> list[Prediction]:
+        assert 1 <= len(queries) <= 4
+        gevent.sleep(0)  # the others come meanwhile
+        if "x" in queries:
+            raise RuntimeError
         return echo(queries)
 
-    batcher = batcher_of(slow_echo, queued=1000)
-    with ThreadPoolExecutor(16) as threads:
-        assert [answers(future) for future in [threads.submit(batcher.predict, each) for each in requests]] == requests
-
-
-def answers_after(batcher: Batcher) -> bool:
-    return [prediction.answer for prediction in batcher.predict(["z"])] == ["z"]
+    batcher = batcher_of(network, queued=queued)
+    asked = [gevent.spawn(batcher.predict, queries) for queries in requests]
+    gevent.joinall(asked, timeout=10)
+    for queries, each in zip(requests, asked, strict=True):
+        with suppress(Problem):  # but never another's
+            assert answers(each) == queries
+    assert is_unharmed(batcher_of(echo))
+    assert batcher.queued_queries == 0

@@ -19,21 +19,35 @@ def test_the_master_imports_no_tensorflow_and_nothing_of_training() -> None:
 
 
 def test_gunicorn_is_told_what_is_set() -> None:
-    code = "print(conf.workers, conf.threads, conf.graceful_timeout, conf.bind, conf.worker_class.receive_seconds)"
-    told = run_conf(code, WORKERS="3", THREADS="5", SHUTDOWN_SECONDS="7", HOST="::1", PORT="9", RECEIVE_SECONDS="4")
-    assert told == ["3", "5", "7", "[::1]:9", "4.0"]
+    code = "print(conf.workers, conf.graceful_timeout, conf.bind, conf.worker_class.receive_seconds)"
+    told = run_conf(code, WORKERS="3", SHUTDOWN_SECONDS="7", HOST="::1", PORT="9", RECEIVE_SECONDS="4")
+    assert told == ["3", "7", "[::1]:9", "4.0"]
 
 
 def test_it_is_ready_once_when_the_last_worker_is() -> None:
     code = """
 from unittest.mock import MagicMock
-for slot in range(3):
-    worker = MagicMock(loaded=conf.PunctualWorker.loaded, slot=slot)
+master = MagicMock(WORKERS={})
+for pid in range(3):
+    worker = MagicMock(loaded=conf.PunctualWorker.loaded)
     worker.cfg.workers = 2
-    worker.wsgi.extensions = {"repository": MagicMock(start=lambda announce: announce())}
+    conf.pre_fork(master, worker)
+    master.WORKERS[pid] = worker
     conf.post_worker_init(worker)
-    print(worker.log.info.call_count, sum(worker.loaded))
-conf.child_exit(None, worker)
-print(sum(worker.loaded))
+    print(worker.log.info.call_count, worker.slot, sum(worker.loaded))
+conf.child_exit(None, master.WORKERS.pop(1))
+conf.pre_fork(master, worker)
+print(worker.slot, sum(worker.loaded))
 """
-    assert run_conf(code, WORKERS="2") == ["0", "1", "1", "2", "0", "3", "2"]
+    assert run_conf(code, WORKERS="2") == ["0", "0", "1", "1", "1", "2", "0", "2", "3", "1", "2"]
+
+
+def test_a_worker_that_cannot_load_is_not_ready() -> None:
+    code = """
+from unittest.mock import MagicMock
+worker = MagicMock(loaded=conf.PunctualWorker.loaded, slot=0)
+worker.wsgi.extensions = {"repository": MagicMock(load=lambda: False)}
+conf.post_worker_init(worker)
+print(worker.log.info.call_count, sum(worker.loaded))
+"""
+    assert run_conf(code) == ["0", "0"]

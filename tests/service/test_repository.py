@@ -1,12 +1,11 @@
 import shutil
 from pathlib import Path
-from threading import Event
 from typing import Any, cast
 
 import pytest
 
 from service.artifact import Artifact, Metadata, verify
-from service.problems import BrokenArtifact, NotReady, UnknownModel
+from service.problems import BrokenArtifact, UnknownModel
 from service.repository import Repository, open_all
 from service.settings import Settings
 from tests.service.conftest import METADATA
@@ -30,13 +29,13 @@ def test_the_newest_version_is_served(tmp_path: Path) -> None:
     repository = repository_of(
         tmp_path, "adder", "adder/1", "adder/2", "adder/10", "adder/.11.unfinished", "adder/²", "adder/v12"
     )
-    repository.load()
+    assert repository.load()
     assert repository.find().artifact.metadata.version == 10
 
 
 def test_a_broken_version_is_passed_over(tmp_path: Path) -> None:
     repository = repository_of(tmp_path, "adder", "adder/1", "adder/2/broken")
-    repository.load()
+    assert repository.load()
     assert repository.find().artifact.metadata.version == 1
 
 
@@ -53,25 +52,35 @@ def test_a_broken_version_is_passed_over(tmp_path: Path) -> None:
 def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models: str, served: list[str]) -> None:
     there = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty", ".hidden/1", "a name/1"]
     repository = repository_of(tmp_path, models, *there)
-    repository.load()
+    assert repository.load()
     assert [f"{metadata.name} {metadata.version}" for metadata in repository.all()] == served
     default = repository.find().artifact.metadata
     assert f"{default.name} {default.version}" == served[0]
 
 
-def test_a_model_that_is_named_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(BrokenArtifact, match="empty holds no version"):
-        repository_of(tmp_path, "adder,empty", "adder/1", "empty").load()
-    with pytest.raises(BrokenArtifact, match="broken/1 is broken"):
-        repository_of(tmp_path, "broken,*", "broken/1/broken").load()
-    (tmp_path / "none").mkdir()
-    with pytest.raises(BrokenArtifact, match="none holds no model"):
-        repository_of(tmp_path / "none", "*").load()
+@pytest.mark.parametrize(
+    ("models", "problem"),
+    [
+        ("adder,empty", "empty holds no version"),
+        ("broken,*", "broken/1 is broken"),
+        ("none,*", "none holds no version"),
+    ],
+)
+def test_a_model_that_is_named_must_be_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, models: str, problem: str
+) -> None:
+    assert not repository_of(tmp_path, models, "adder/1", "empty", "broken/1/broken").load()
+    assert problem in caplog.text
+
+
+def test_some_model_must_be_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not repository_of(tmp_path, "*").load()
+    assert f"{tmp_path} holds no model" in caplog.text
 
 
 def test_a_model_and_a_version_can_be_named(tmp_path: Path) -> None:
     repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
-    repository.load()
+    assert repository.load()
     assert repository.find("adder", 1).artifact.metadata.version == 1
     assert repository.find(version=1).artifact.metadata.name == "adder"
     assert repository.find("z").artifact.metadata.name == "z"
@@ -82,29 +91,31 @@ def test_what_there_is_is_named_where_something_else_is_wanted(
     tmp_path: Path, model: str | None, version: int | None
 ) -> None:
     repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
-    repository.load()
+    assert repository.load()
     with pytest.raises(UnknownModel, match=r"those there are, with their versions: adder \(2, 1\), z \(1\)$"):
         repository.find(model, version)
 
 
 def test_nothing_is_served_until_it_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(NotReady, match="are being loaded: try again"):
+    with pytest.raises(BrokenArtifact, match="a model could not be loaded"):
         repository_of(tmp_path, "adder", "adder/1").find()
 
 
-def test_loading_in_the_background_says_when_it_is_ready(tmp_path: Path) -> None:
-    repository, ready = repository_of(tmp_path, "adder", "adder/1"), Event()
-    repository.start(ready.set)
-    assert ready.wait(10)
-    assert repository.find().artifact.metadata.version == 1
-
-
-def test_loading_in_the_background_never_raises_and_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_loaded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     repository = repository_of(tmp_path, "adder", "adder/1/broken")
-    repository.start(lambda: pytest.fail("it is not ready")).join(10)
+    assert not repository.load()
     with pytest.raises(BrokenArtifact, match="a model could not be loaded: the log says why"):
         repository.find()
     assert f"{tmp_path}/adder/1 is broken" in caplog.text
+
+
+def test_loading_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def load(_folder: Path) -> Artifact:
+        raise RuntimeError("of some kind")
+
+    (tmp_path / "adder" / "1").mkdir(parents=True)
+    assert not Repository(Settings(artifacts=tmp_path), load).load()
+    assert "RuntimeError: of some kind" in caplog.text
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:

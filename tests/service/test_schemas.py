@@ -44,7 +44,10 @@ def test_the_corners_are_queries(query: str) -> None:
 
 
 def test_the_artifact_names_the_largest_operand() -> None:
-    limits = Limits(METADATA.model_copy(update={"largest_operand": 99}), max_batch_queries=10)
+    limits = Limits(
+        METADATA.model_copy(update={"largest_operand": 99, "query_pattern": r"^[0-9]{1,2}\+[0-9]{1,2}$"}),
+        max_batch_queries=10,
+    )
     with pytest.raises(ValidationError, match="99 is the largest"):
         PredictRequest.model_validate({"query": "100+1"}, context=limits)
 

@@ -22,6 +22,14 @@ def test_the_shipped_evidence_is_what_evaluate_counts(shipped: Path, tmp_path: P
     assert "1000000/1000000" in evaluated.stderr
 
 
+def test_other_answers_of_lite_are_counted(artifact: Path, shipped: Path) -> None:
+    shutil.copy(shipped / "serving_bytes.tflite", artifact)
+    metadata.write(artifact, metadata.read(shipped).model_copy(update={"version": 1}))
+    evidence = evaluate.evaluate(artifact)
+    assert evidence.domain.wrong > 900_000
+    assert evidence.lite_differs == evidence.domain.wrong  # the shipped network answers none wrongly
+
+
 def test_the_shipped_network_answers_no_query_wrongly(shipped: Path) -> None:
     evidence = metadata.read(shipped).evidence
     assert evidence is not None
@@ -34,7 +42,7 @@ def test_wrong_answers_are_counted_where_they_are() -> None:
     right[[5, 10_203]] = False  # 0+5 and 10+203
     margin = np.ones(len(queries), np.float32)
     margin[123_456] = 0.25
-    evidence = evaluate.count(queries, right, np.ones(len(queries), np.float32), margin)
+    evidence = evaluate.count(queries, right, np.ones(len(queries), np.float32), margin, 7)
     assert (evidence.domain.wrong, evidence.domain.exact_match) == (2, 0.999998)
     assert evidence.train.wrong + evidence.validation.wrong + evidence.held_out.wrong == 2
     wrong = {length: part.wrong for length, part in evidence.by_operand_length.items() if part.wrong}
@@ -43,6 +51,7 @@ def test_wrong_answers_are_counted_where_they_are() -> None:
     for parts in (evidence.by_operand_length, evidence.by_carries):
         assert sum(part.queries for part in parts.values()) == 1_000_000
     assert evidence.margin == metadata.Margin(query="123+456", smallest=0.25)
+    assert evidence.lite_differs == 7
 
 
 def test_a_margin_is_the_least_up_to_the_end_of_the_answer() -> None:

@@ -34,9 +34,14 @@ def test_the_signatures_are_those_of_the_contract(signatures: dict[str, Any]) ->
             "probabilities": (tf.float32, [None, 4, 12]),
             "confidence": (tf.float32, [None]),
         },
+        "serving_bytes": {
+            "answer": (tf.uint8, [None, 4]),
+            "probabilities": (tf.float32, [None, 4, 12]),
+            "confidence": (tf.float32, [None]),
+        },
         "k_best": {"answers": (tf.string, [None, None]), "log_probabilities": (tf.float32, [None, None])},
-        "encode": {"state": (tf.float32, [None, 384])},
-        "decode_step": {"probabilities": (tf.float32, [None, 12]), "state": (tf.float32, [None, 384])},
+        "encode": {"state": (tf.float32, [None, 768])},
+        "decode_step": {"probabilities": (tf.float32, [None, 12]), "state": (tf.float32, [None, 768])},
     }
 
 
@@ -77,50 +82,65 @@ def test_a_query_that_cannot_be_spelled_is_an_error_with_the_rule(signatures: di
         signatures["serving_default"](query=tf.constant(["1+2", query]))
 
 
-def test_a_good_export_passes_its_checks(network: keras.Model, signatures: dict[str, Any]) -> None:
-    export.check(network, signatures)
+def test_a_good_export_passes_its_checks(
+    network: keras.Model, signatures: dict[str, Any], barely_trained: Path
+) -> None:
+    export.check(network, signatures, barely_trained)
 
 
-def test_another_network_is_refused(signatures: dict[str, Any]) -> None:
+def test_another_network_is_refused(signatures: dict[str, Any], barely_trained: Path) -> None:
     keras.utils.set_random_seed(2)
     with pytest.raises(TrainingError, match="the Keras network and serving_default differ"):
-        export.check(networks.repeat_vector("lstm"), signatures)
+        export.check(networks.repeat_vector("lstm"), signatures, barely_trained)
 
 
-def test_probabilities_that_are_slightly_off_are_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
+def test_probabilities_that_are_slightly_off_are_refused(
+    network: keras.Model, signatures: dict[str, Any], barely_trained: Path
+) -> None:
     def slightly_off(query: tf.Tensor) -> dict[str, tf.Tensor]:
         returned = dict(signatures["serving_default"](query=query))
         return returned | {"probabilities": returned["probabilities"] + 2e-5}
 
     with pytest.raises(TrainingError, match=r"differ in 0 of 10000 answers, and in probability by up to 2\.0e-05"):
-        export.check(network, signatures | {"serving_default": slightly_off})
+        export.check(network, signatures | {"serving_default": slightly_off}, barely_trained)
 
 
-def test_another_way_of_decoding_step_by_step_is_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
+def test_another_way_of_decoding_step_by_step_is_refused(
+    network: keras.Model, signatures: dict[str, Any], barely_trained: Path
+) -> None:
     def forgetful(state: tf.Tensor, previous: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(signatures["decode_step"](state=state, previous=previous)) | {"state": state}
 
     with pytest.raises(TrainingError, match="decoding step by step and serving_default differ"):
-        export.check(network, signatures | {"decode_step": forgetful})
+        export.check(network, signatures | {"decode_step": forgetful}, barely_trained)
 
 
-def test_other_answers_to_the_same_probabilities_are_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
+def test_other_answers_to_the_same_probabilities_are_refused(
+    network: keras.Model, signatures: dict[str, Any], barely_trained: Path
+) -> None:
     def shuffled(query: tf.Tensor) -> dict[str, tf.Tensor]:
         returned = dict(signatures["serving_default"](query=query))
         return returned | {"answer": tf.roll(returned["answer"], 1, axis=0)}
 
     with pytest.raises(TrainingError, match=r"differ in [1-9]\d* of 10000 answers"):
-        export.check(network, signatures | {"serving_default": shuffled})
+        export.check(network, signatures | {"serving_default": shuffled}, barely_trained)
 
 
-def test_an_answer_that_depends_on_its_batch_is_refused(network: keras.Model, signatures: dict[str, Any]) -> None:
+def test_an_answer_that_depends_on_its_batch_is_refused(
+    network: keras.Model, signatures: dict[str, Any], barely_trained: Path
+) -> None:
     def sociable(query: tf.Tensor) -> dict[str, tf.Tensor]:
         returned = dict(signatures["serving_default"](query=query))
-        shift = int(len(query) == 8)
+        shift = int(len(query) == 7)
         return returned | {"probabilities": tf.roll(returned["probabilities"], shift, axis=0)}
 
-    with pytest.raises(TrainingError, match="batches of 8 and serving_default differ"):
-        export.check(network, signatures | {"serving_default": sociable})
+    with pytest.raises(TrainingError, match="serving_default in batches of 7 and serving_default differ"):
+        export.check(network, signatures | {"serving_default": sociable}, barely_trained)
+
+
+def test_another_network_for_lite_is_refused(network: keras.Model, signatures: dict[str, Any], shipped: Path) -> None:
+    with pytest.raises(TrainingError, match="LiteRT in batches of 1 and serving_default differ"):
+        export.check(network, signatures, shipped)
 
 
 def test_a_refused_export_leaves_nothing(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def evidence_with(wrong: list[int]) -> metadata.Evidence:
     size = len(task.queries())
     right = np.ones(size, np.bool_)
     right[wrong] = False
-    return evaluate.count(task.queries(), right, np.full(size, 0.75, np.float32), np.full(size, 0.5, np.float32))
+    return evaluate.count(task.queries(), right, np.full(size, 0.75, np.float32), np.full(size, 0.5, np.float32), 0)
 
 
 @pytest.fixture(scope="module")

@@ -7,28 +7,16 @@ from service.settings import Settings
 from tests.service.conftest import StandIn, app_of
 
 
-def test_a_loading_worker_lives_and_is_not_ready(tmp_path: Path) -> None:
-    client = create_app(Settings(artifacts=tmp_path)).test_client()
+def test_a_worker_that_cannot_load_lives_and_says_so(tmp_path: Path) -> None:
+    app = create_app(Settings(artifacts=tmp_path))
+    assert not app.extensions["repository"].load()
+    client = app.test_client()
     assert client.get("/health/live").json == {"status": "live"}
     response = client.get("/health/ready")
     assert response.status_code == 503
-    assert response.headers["Retry-After"] == "2"
-    assert response.get_json(force=True)["type"] == "/problems/not-ready"
-
-
-def test_a_loading_worker_refuses_queries(tmp_path: Path) -> None:
-    client = create_app(Settings(artifacts=tmp_path)).test_client()
-    assert client.post("/predict", json={"query": "1+1"}).status_code == 503
-
-
-def test_a_worker_that_cannot_load_says_so_without_hope(tmp_path: Path) -> None:
-    app = create_app(Settings(artifacts=tmp_path))
-    app.extensions["repository"].start(lambda: None).join(10)
-    response = app.test_client().get("/health/ready")
-    assert response.status_code == 503
-    assert "Retry-After" not in response.headers
     assert response.get_json(force=True)["type"] == "/problems/broken-artifact"
     assert str(tmp_path) not in response.text
+    assert client.post("/predict", json={"query": "1+1"}).status_code == 503
 
 
 def test_a_loaded_worker_is_ready(tmp_path: Path) -> None:

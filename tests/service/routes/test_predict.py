@@ -1,14 +1,15 @@
 import json
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 from typing import Any
 
+import gevent
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from gevent.event import Event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from werkzeug.test import TestResponse
 
 from service.artifact import Prediction
 from tests.service.conftest import METADATA, StandIn, app_of
@@ -155,45 +156,41 @@ class Slow(StandIn):
     """Waits to be let through."""
 
     def __init__(self) -> None:
-        self.called, self.answer_now = Event(), Event()
+        self.answer_now = Event()
 
     def predict(self, queries: list[str]) -> list[Prediction]:
-        self.called.set()
         assert self.answer_now.wait(10)
         return super().predict(queries)
+
+
+def ask(app: Flask) -> "gevent.Greenlet[..., TestResponse]":
+    asked = gevent.spawn(app.test_client().post, "/predict", json={"query": "1+1"})
+    gevent.sleep(0.05)
+    return asked
 
 
 def test_what_does_not_fit_into_the_queue_is_refused_at_once(tmp_path: Path) -> None:
     network = Slow()
     app = app_of(network, tmp_path, max_batch_queries=1, max_queued_queries=1)
-    with ThreadPoolExecutor() as threads:
-        others = [threads.submit(app.test_client().post, "/predict", json={"query": "1+1"})]
-        assert network.called.wait(10)
-        others.append(threads.submit(app.test_client().post, "/predict", json={"query": "1+1"}))
-        batcher = app.extensions["repository"].find().batcher
-        for _ in range(10_000):
-            if batcher.queued_queries == 1:
-                break
-            time.sleep(0.001)
-        response = app.test_client().post("/predict", json={"query": "1+1"})
-        network.answer_now.set()
+    others = [ask(app), ask(app)]
+    response = app.test_client().post("/predict", json={"query": "1+1"})
+    network.answer_now.set()
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "1"
     assert response.get_json(force=True)["type"] == "/problems/queue-full"
-    assert [other.result().status_code for other in others] == [200, 200]
+    assert [other.get(timeout=10).status_code for other in others] == [200, 200]
 
 
 def test_who_waits_too_long_gets_504(tmp_path: Path) -> None:
     network = Slow()
     app = app_of(network, tmp_path, deadline_seconds=0.1)
-    with ThreadPoolExecutor() as threads:
-        first = threads.submit(app.test_client().post, "/predict", json={"query": "1+1"})
-        assert network.called.wait(10)
-        response = app.test_client().post("/predict", json={"query": "1+1"})
-        network.answer_now.set()
+    first, second = ask(app), ask(app)
+    gevent.sleep(0.1)
+    network.answer_now.set()
+    response = second.get(timeout=10)
     assert response.status_code == 504
     assert response.get_json(force=True)["type"] == "/problems/deadline-exceeded"
-    assert first.result().status_code == 200
+    assert first.get(timeout=10).status_code == 200
 
 
 def test_a_failure_of_the_network_is_a_problem(tmp_path: Path) -> None:

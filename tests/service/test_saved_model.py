@@ -1,0 +1,50 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import saved_model
+from service.problems import BrokenArtifact
+from tests.conftest import ROOT, newest
+from training import metadata
+
+
+def in_a_process(artifacts: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"ADDER_ARTIFACTS": str(artifacts)}
+    command = [sys.executable, "-m", "service.saved_model"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def differing(artifact: Path, shipped: Path) -> Path:
+    """The barely trained SavedModel, and for LiteRT another network: whole, and each good by itself."""
+    shutil.copy(shipped / "serving_bytes.tflite", artifact)
+    described = metadata.read(shipped)
+    metadata.write(artifact, described.model_copy(update={"version": 1}))
+    return artifact
+
+
+@pytest.mark.parametrize("name", ["adder", "cho2014", "last-digit", "sutskever2014"])
+def test_the_shipped_forms_agree(name: str) -> None:
+    saved_model.check(newest(name))
+
+
+def test_forms_that_differ_are_refused(differing: Path) -> None:
+    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+        saved_model.check(differing)
+
+
+def test_versions_that_differ_are_told(differing: Path) -> None:
+    told = in_a_process(differing.parent.parent)
+    assert told.returncode == 0
+    [(folder, problem)] = json.loads(told.stdout).items()
+    assert folder == str(differing)
+    assert "gives by LiteRT other probabilities than its SavedModel" in problem
+
+
+def test_nothing_is_told_of_versions_that_agree(artifact: Path) -> None:
+    assert in_a_process(artifact.parent.parent).stdout == "{}\n"
