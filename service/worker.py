@@ -62,6 +62,9 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
             gevent.sleep(0.5)
         self.loaded[self.slot] = False
         for server in servers:
+            server.max_accept = self.worker_connections  # whoever has connected by now is answered
+        gevent.sleep(0.1)
+        for server in servers:
             server.close()
         stopped = time.monotonic()
         while pool and time.monotonic() < stopped + self.cfg.graceful_timeout:

@@ -110,7 +110,7 @@ def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
     }
     installed = docker("exec", composed.container, "ls", "/venv/lib/python3.11/site-packages").split()
     assert "flask" in installed
-    assert not {"pip", "pytest", "tqdm", "uv"} & set(installed)
+    assert not {"pip", "pytest", "matplotlib", "uv"} & set(installed)
     assert "PIP_" not in docker("history", "--no-trunc", "neural-adder")
 
 
