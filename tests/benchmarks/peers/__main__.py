@@ -1,0 +1,113 @@
+"""Measure the peers and this service in turn: `python -m tests.benchmarks.peers [--small] [names...]`."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import requests
+
+from tests.benchmarks.peers import report
+from tests.benchmarks.peers.environment import NoEnvironment, environment, lock, versions
+from tests.benchmarks.peers.measure import CHECKED, check, measure, queries, summary
+from tests.benchmarks.peers.peer import PEERS, Peer
+from tests.benchmarks.peers.server import NotServed, Target, ours, serving
+from tests.benchmarks.wrk import Load
+from tests.conftest import newest
+
+WORKERS = 2
+PAGE = Path(__file__).parents[1] / "PEERS.md"
+
+
+def main() -> None:
+    """Print the table; a full run of all also writes PEERS.md."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.peers", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"only these: {', '.join(peer.name for peer in PEERS)}"
+    )
+    parser.add_argument("--small", action="store_true", help="one round of a second each: whether it works")
+    parser.add_argument(
+        "--lock", action="store_true", help="renew the locks of the peers' requirements, and measure nothing"
+    )
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - {peer.name for peer in PEERS}:
+        parser.error(f"there is no peer {', '.join(sorted(unknown))}")
+    if arguments.lock:
+        lock()
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and, on the way out, the server that runs
+    peers = [peer for peer in PEERS if not arguments.names or peer.name in arguments.names]
+    rounds, warm_up_seconds, seconds = (1, 1, 1) if arguments.small else (3, 3, 8)
+    artifact = newest("adder")
+
+    servers: dict[str, Callable[[], AbstractContextManager[Target]]] = {report.OURS: partial(ours, WORKERS)}
+    servers |= {peer.name: partial(serving, peer, artifact) for peer in peers}
+    loads, failures = take_turns(servers, answers(artifact), rounds, warm_up_seconds, seconds)
+
+    figures = {name: summary(found) for name, found in loads.items()}
+    measured = [peer for peer in peers if peer.name in figures]
+    shown = {report.OURS: ""} | {peer.name: version(peer, peer.distribution) for peer in measured}
+    print(report.table(figures, shown), report.goals(figures), sep="\n\n")
+    if failures:
+        print(f"\nNot measured:\n\n{report.unmeasured(failures)}")
+    if not arguments.small and not arguments.names:
+        tensorflow = {peer.name: version(peer, "tensorflow") for peer in measured}
+        facts = {"version": artifact.name, "rounds": rounds, "warm_up": warm_up_seconds, "seconds": seconds}
+        PAGE.write_text(report.page(figures, shown, failures, tensorflow, facts | {"checked": CHECKED}))
+
+
+def answers(artifact: Path) -> dict[str, str]:
+    """What the SavedModel itself answers."""
+    # Here and not above: tests.conftest says first how much it may log.
+    import tensorflow as tf
+
+    asked = queries()
+    serving_default = tf.saved_model.load(str(artifact)).signatures["serving_default"]
+    found = serving_default(query=tf.constant(asked))["answer"].numpy()
+    return {query: answer.decode() for query, answer in zip(asked, found, strict=True)}
+
+
+def take_turns(
+    servers: dict[str, Callable[[], AbstractContextManager[Target]]],
+    expected: dict[str, str],
+    rounds: int,
+    warm_up_seconds: int,
+    seconds: int,
+) -> tuple[dict[str, list[dict[int, Load]]], dict[str, str]]:
+    """The loads of each round by name, and why some have none. One that has failed once is not tried again."""
+    loads: dict[str, list[dict[int, Load]]] = {name: [] for name in servers}
+    failures: dict[str, str] = {}
+    for number in range(1, rounds + 1):
+        for name in [name for name in servers if name in loads]:
+            print(f"round {number} of {rounds}: {name}", end="", file=sys.stderr, flush=True)
+            try:
+                with servers[name]() as target:
+                    found = measure(target, warm_up_seconds, seconds)
+                    check(target, expected)
+            # Also what Service and wrk raise.
+            except (NoEnvironment, NotServed, AssertionError, RuntimeError, requests.RequestException) as problem:
+                failures[name] = " ".join(str(problem).split())[:500]
+                del loads[name]
+                print(f": {failures[name]}", file=sys.stderr)
+                continue
+            loads[name].append(found)
+            speeds = ", ".join(f"{load.requests_per_second:,.0f} at {count}" for count, load in found.items())
+            print(f": requests/s: {speeds}", file=sys.stderr)
+    return loads, failures
+
+
+def version(peer: Peer, distribution: str) -> str:
+    """Of what is installed for it."""
+    installed = versions(environment(peer.requirements))
+    return next(
+        found
+        for name, found in installed.items()
+        if name in (distribution, f"{distribution}-cpu", f"{distribution}_cpu")
+    )
+
+
+if __name__ == "__main__":
+    main()

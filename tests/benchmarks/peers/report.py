@@ -1,0 +1,98 @@
+"""The figures as markdown."""
+
+import os
+import re
+from pathlib import Path
+
+from tests.benchmarks.peers.measure import CONNECTIONS, Figures
+from tests.benchmarks.peers.peer import PEERS
+
+OURS = "neural-adder"
+FACTOR = 2  # how many times as fast as the best peer we want to be
+FOREWORD = """\
+# Other ways to serve the same network
+
+Written by `make benchmark-peers`, as it found it on {machine}.
+
+Each peer serves the SavedModel of adder {version}, by `serving_default` unless it says otherwise, set up as its
+documentation says and with those of its settings that were fastest here. {ours} runs as it is shipped, with two
+workers, and answers by LiteRT, from the same weights. A peer's reply holds the answer alone, ours also the query, the
+confidence and the model.
+
+The servers take turns in each of {rounds} rounds. One runs at a time, beside wrk on the same cores: {warm_up} s of
+warm-up and {seconds} s of load with each number of connections, which are kept alive. In each round {checked} answers
+of each server are compared with those of the SavedModel. The figures are medians over the rounds."""
+
+
+def table(figures: dict[str, Figures], versions: dict[str, str]) -> str:
+    """A row for each, ours first."""
+    rows = [
+        "| | requests/s: 1 connection | 16 | 64 | p50 ms: 1 | p99 ms: 64 | ours/its: 1 | 16 | 64 |",
+        "| - | - | - | - | - | - | - | - | - |",
+    ]
+    for name, found in figures.items():
+        speeds = [f"{found.requests_per_second[count]:,.0f}" for count in CONNECTIONS]
+        ratios = ["" if name == OURS else f"{_ratio(figures, name, count):.1f}" for count in CONNECTIONS]
+        cells = [f"{_title(name)} {versions[name]}".strip(), *speeds]
+        cells += [f"{found.p50_alone:.2f}", f"{found.p99_crowded:.1f}", *ratios]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def goals(figures: dict[str, Figures]) -> str:
+    """Whether we are fast enough, in two lines."""
+    return "\n".join([_goal(figures, [16, 64]), _goal(figures, [1])])
+
+
+def page(
+    figures: dict[str, Figures],
+    versions: dict[str, str],
+    failures: dict[str, str],
+    tensorflow: dict[str, str],
+    facts: dict[str, object],
+) -> str:
+    """All of PEERS.md."""
+    settings = ["| | TensorFlow | settings, and why |", "| - | - | - |"]
+    settings += [
+        f"| {peer.title} {versions[peer.name]} | {tensorflow[peer.name]} | {peer.settings} |"
+        for peer in PEERS
+        if peer.name in figures
+    ]
+    parts = [FOREWORD.format(machine=machine(), ours=OURS, **facts), table(figures, versions), goals(figures)]
+    parts += ["## How they were set up", "\n".join(settings)]
+    if failures:
+        parts += ["## Not measured", unmeasured(failures)]
+    return "\n\n".join(parts) + "\n"
+
+
+def unmeasured(failures: dict[str, str]) -> str:
+    """Who could not be, and why."""
+    return "\n".join(f"- {_title(name)}: {reason}" for name, reason in failures.items())
+
+
+def machine() -> str:
+    """Cores and processor."""
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return f"{len(os.sched_getaffinity(0))} cores of {model[1] if model else 'an unnamed processor'}"
+
+
+def _goal(figures: dict[str, Figures], counts: list[int]) -> str:
+    where = " and ".join(map(str, counts)) + (" connection" if counts == [1] else " connections")
+    goal = f"Goal: at {where} at least {FACTOR} times the requests/s of the best peer: "
+    if OURS not in figures or len(figures) < 2:
+        return goal + "not measured."
+    said, reached = [], True
+    for count in counts:
+        best = max(figures.keys() - {OURS}, key=lambda name: figures[name].requests_per_second[count])
+        ratio = _ratio(figures, best, count)
+        reached &= ratio >= FACTOR
+        said.append(f"{ratio:.2f} times {_title(best)}")
+    return goal + f"{'reached' if reached else 'missed'}, {' and '.join(said)}."
+
+
+def _ratio(figures: dict[str, Figures], name: str, count: int) -> float:
+    return figures[OURS].requests_per_second[count] / figures[name].requests_per_second[count]
+
+
+def _title(name: str) -> str:
+    return next((peer.title for peer in PEERS if peer.name == name), name)
