@@ -168,7 +168,9 @@ class Artifact:
         """
         metadata = verify(folder)
         try:
-            artifact = cls(metadata, {size: _Network(folder / LITE, size) for size in metadata.batch_sizes})
+            # Not by its path: LiteRT maps a file, and one that is written over then kills the process.
+            lite = (folder / LITE).read_bytes()
+            artifact = cls(metadata, {size: _Network(lite, size) for size in metadata.batch_sizes})
             for size in metadata.batch_sizes:
                 artifact.predict([metadata.query_example] * size)
             predictions = [artifact.predict([golden.query])[0] for golden in metadata.golden]
@@ -200,14 +202,13 @@ class Artifact:
 class _Network:
     """The network for batches of one size: memory for it is laid out once."""
 
-    def __init__(self, file: Path, size: int) -> None:
-        self._interpreter = Interpreter(str(file), num_threads=1)
+    def __init__(self, lite: bytes, size: int) -> None:
+        self._interpreter = Interpreter(model_content=lite, num_threads=1)
         signature = self._interpreter.get_signature_runner("serving_bytes")
-        self._query = signature.get_input_details()["query"]["index"]
-        outputs = signature.get_output_details()
+        query, outputs = signature.get_input_details()["query"], signature.get_output_details()
+        self._query, self._length = query["index"], int(query["shape"][1])
         self._outputs = [outputs[name]["index"] for name in Prediction._fields]
         del signature  # nothing may refer to an interpreter that is resized
-        self._length = int(self._interpreter.get_input_details()[0]["shape"][1])
         self._size = size
         self._interpreter.resize_tensor_input(self._query, [size, self._length])
         self._interpreter.allocate_tensors()

@@ -153,6 +153,16 @@ def test_a_killed_worker_is_replaced_and_the_others_answer(start: Start, artifac
         assert service.post("/predict", {"query": "1+1"}).status_code == 200
 
 
+def test_a_worker_that_cannot_load_leaves_the_connections_to_the_others(start: Start, artifact: Path) -> None:
+    service = start(artifacts=artifact.parent.parent, workers=2).ready()
+    (artifact / "serving_bytes.tflite").write_bytes(b"")
+    [victim, _] = service.workers()
+    os.kill(victim, signal.SIGKILL)
+    service.until(lambda: "a model could not be loaded" in service.log)
+    for _ in range(50):
+        assert service.post("/predict", {"query": "1+1"}).status_code == 200
+
+
 def test_sigterm_answers_what_has_begun(start: Start, artifacts: Path, queries: list[str]) -> None:
     service = start(artifacts=artifacts, workers=1).ready()
     with ThreadPoolExecutor(8) as threads:

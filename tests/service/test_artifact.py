@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from service.artifact import Artifact, Metadata, verify
+from service.artifact import Artifact, Metadata, Prediction, verify
 from service.problems import BrokenArtifact
 from training import metadata as training_metadata
 
@@ -69,6 +69,17 @@ def test_what_is_damaged_is_not_loaded(artifact: Path) -> None:
     (artifact / "fingerprint.pb").write_bytes(b"")  # which TensorFlow would load
     with pytest.raises(BrokenArtifact, match="has changed since it was exported"):
         Artifact.load(artifact)
+
+
+def test_loading_calls_every_batch_size(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, predict = [], Artifact.predict
+
+    def noted(self: Artifact, queries: list[str]) -> list[Prediction]:
+        sizes.append(len(queries))
+        return predict(self, queries)
+
+    monkeypatch.setattr(Artifact, "predict", noted)
+    assert set(Artifact.load(barely_trained).metadata.batch_sizes) <= set(sizes)
 
 
 def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
@@ -149,6 +160,18 @@ def test_an_answer_does_not_depend_on_its_batch(loaded: Artifact, count: int) ->
         assert alone.answer == predictions[index].answer
         assert alone.confidence == pytest.approx(predictions[index].confidence, abs=1e-5)
         assert alone.probabilities == pytest.approx(predictions[index].probabilities, abs=1e-5)
+
+
+def test_the_next_batch_size_is_called(loaded: Artifact) -> None:
+    called = []
+
+    def network(size: int) -> Any:
+        return lambda _queries: called.append(size)
+
+    artifact = Artifact(loaded.metadata, {size: network(size) for size in loaded.metadata.batch_sizes})
+    for count in (1, 2, 7, 8, 29, 56):
+        artifact.predict(["1+1"] * count)
+    assert called == [1, 7, 7, 14, 56, 56]
 
 
 def test_more_queries_than_a_call_takes_are_an_error(loaded: Artifact) -> None:
