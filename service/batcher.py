@@ -98,13 +98,14 @@ class Batcher:
             return
         try:
             predictions = iter(self._network([query for _, queries in taken for query in queries]))
+            for waiting, queries in taken:
+                waiting.predictions += [next(predictions) for _ in queries]
         except Exception:
             log.exception("the network failed")
             for waiting, _ in taken:
                 self._give_up(waiting, NetworkFailed())
             return
-        for waiting, queries in taken:
-            waiting.predictions += [next(predictions) for _ in queries]
+        for waiting, _ in taken:
             if waiting.is_settled:
                 waiting.woken.set()
         last, _ = taken[-1]

@@ -59,7 +59,10 @@ def main() -> None:
         except BrokenArtifact as problem:
             differing[str(folder)] = str(problem)
 
-    open_all(Settings(), attempt)
+    try:
+        open_all(Settings(), attempt)
+    except BrokenArtifact as problem:
+        sys.exit(f"error: {problem}")
     print(json.dumps(differing), flush=True)
     sys.stderr.flush()
     os._exit(0)

@@ -113,6 +113,14 @@ def test_a_failed_call_fails_its_own_requests_and_no_others(caplog: pytest.LogCa
     assert is_unharmed(batcher)
 
 
+def test_too_few_predictions_are_a_failure() -> None:
+    batcher = batcher_of(lambda queries: echo(queries[:1]))
+    for each in ask(batcher, ["a"], ["b"]):
+        with pytest.raises(NetworkFailed):
+            each.get(timeout=10)
+    assert is_unharmed(batcher)
+
+
 def test_the_queue_is_bounded() -> None:
     network = Gate()
     batcher = batcher_of(network, queued=3)

@@ -46,5 +46,12 @@ def test_versions_that_differ_are_told(differing: Path) -> None:
     assert "gives by LiteRT other probabilities than its SavedModel" in problem
 
 
+def test_nothing_to_load_is_one_line(tmp_path: Path) -> None:
+    told = in_a_process(tmp_path)
+    assert told.returncode == 1
+    assert told.stderr.startswith(f"error: {tmp_path / 'adder'} holds no version")
+    assert len(told.stderr.splitlines()) == 1
+
+
 def test_nothing_is_told_of_versions_that_agree(artifact: Path) -> None:
     assert in_a_process(artifact.parent.parent).stdout == "{}\n"

@@ -1,4 +1,5 @@
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +164,9 @@ class Slow(StandIn):
         return super().predict(queries)
 
 
-def ask(app: Flask) -> "gevent.Greenlet[..., TestResponse]":
-    asked = gevent.spawn(app.test_client().post, "/predict", json={"query": "1+1"})
+def ask(app: Flask, client: socket.socket | None = None) -> "gevent.Greenlet[..., TestResponse]":
+    environment = {"gunicorn.socket": client}
+    asked = gevent.spawn(app.test_client().post, "/predict", json={"query": "1+1"}, environ_overrides=environment)
     gevent.sleep(0.05)
     return asked
 
@@ -191,6 +193,21 @@ def test_who_waits_too_long_gets_504(tmp_path: Path) -> None:
     assert response.status_code == 504
     assert response.get_json(force=True)["type"] == "/problems/deadline-exceeded"
     assert first.get(timeout=10).status_code == 200
+
+
+def test_a_client_that_left_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.batcher.LOOKS_AFTER_SECONDS", 0)
+    network = Slow()
+    app = app_of(network, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+        ends = [listener.accept()[0] for _ in clients]
+    asked = [ask(app), *(ask(app, end) for end in ends)]
+    clients[0].close()
+    network.answer_now.set()
+    assert [each.get(timeout=10).status_code for each in asked] == [200, 499, 200]
+    for each in [*ends, clients[1]]:
+        each.close()
 
 
 def test_a_failure_of_the_network_is_a_problem(tmp_path: Path) -> None:
