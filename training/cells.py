@@ -12,9 +12,9 @@ from keras import layers
 States = list[tf.Tensor | None]  # float32 [B, ·] each; None is zeros
 
 
-def looked_up(kernel: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
-    """The product of one-hot tokens and a kernel: [V, G] and int32 [B] -> [B, G]."""
-    return tf.gather(kernel, tokens)
+def zeros(cell: keras.Layer) -> States:
+    """The states that the cell starts with."""
+    return [None] * len(tf.nest.flatten(cell.state_size))
 
 
 def input_bias(cell: keras.Layer) -> tf.Tensor:

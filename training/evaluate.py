@@ -8,7 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from training import examples, metadata, task
-from training.lite import Lite
+from training.lite import Floats, Lite
 from training.networks import NETWORKS
 
 BATCH_SIZE = 10_000  # divides the domain: one compiled size
@@ -16,7 +16,6 @@ CALIBRATION_BINS = 15  # as in Guo et al. 2017
 WRONG_QUERIES = 10_000  # so many are named; a network with more is not worth looking at one by one
 
 Truths = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
 
 
 def evaluate(artifact: Path) -> metadata.Evidence:

@@ -58,7 +58,7 @@ def repeat_vector(cell: str) -> keras.Model:
 def _repeat_vector_encode(network: keras.Model, tokens: tf.Tensor) -> States:
     context, _ = _read(network, tokens)
     cell = network.get_layer("decoder").cell
-    return [context @ cell.kernel + cells.input_bias(cell), *[None] * len(tf.nest.flatten(cell.state_size))]
+    return [context @ cell.kernel + cells.input_bias(cell), *cells.zeros(cell)]
 
 
 def _repeat_vector_decode_step(network: keras.Model, states: States, _previous: tf.Tensor) -> tuple[tf.Tensor, States]:
@@ -119,12 +119,12 @@ def _cho_encode(network: keras.Model, tokens: tf.Tensor) -> States:
 def _cho_decode_step(network: keras.Model, states: States, previous: tf.Tensor) -> tuple[tf.Tensor, States]:
     to_decoder, to_characters, *states = states
     cell, characters = network.get_layer("decoder").cell, network.get_layer("characters").layer
-    read = to_decoder + cells.looked_up(cell.kernel[:ALPHABET_SIZE], previous)
+    read = to_decoder + tf.gather(cell.kernel[:ALPHABET_SIZE], previous)
     output, states = cells.step(cell, read, states)
     of_output, of_previous, _ = tf.split(
         tf.convert_to_tensor(characters.kernel), [HIDDEN_UNITS, ALPHABET_SIZE, HIDDEN_UNITS]
     )
-    logits = to_characters + output @ of_output + cells.looked_up(of_previous, previous)
+    logits = to_characters + output @ of_output + tf.gather(of_previous, previous)
     return tf.nn.softmax(logits), [to_decoder, to_characters, *states]
 
 
@@ -149,7 +149,7 @@ def _sutskever_encode(network: keras.Model, tokens: tf.Tensor) -> States:
 
 def _sutskever_decode_step(network: keras.Model, states: States, previous: tf.Tensor) -> tuple[tf.Tensor, States]:
     cell = network.get_layer("decoder").cell
-    output, states = cells.step(cell, cells.looked_up(cell.kernel + cells.input_bias(cell), previous), states)
+    output, states = cells.step(cell, tf.gather(cell.kernel + cells.input_bias(cell), previous), states)
     return network.get_layer("characters").layer(output), states
 
 
@@ -171,7 +171,7 @@ def _read(network: keras.Model, tokens: tf.Tensor) -> tuple[tf.Tensor, States]:
     """The encoder's last output and states, [B, 128] each; unrolled."""
     cell = network.get_layer("encoder").cell
     table = cell.kernel + cells.input_bias(cell)  # (V, G)
-    states: States = [None] * len(tf.nest.flatten(cell.state_size))
+    states = cells.zeros(cell)
     for token in tf.unstack(tokens, axis=1):
-        output, states = cells.step(cell, cells.looked_up(table, token), states)
+        output, states = cells.step(cell, tf.gather(table, token), states)
     return output, states

@@ -18,10 +18,8 @@ class Load(NamedTuple):
     p99_ms: float
 
 
-def wrk(
-    url: str, connections: int, seconds: float, body: str = '{"query":"%s"}', queries: int = 1, separator: str = '","'
-) -> Load:
-    """POST `body` to `url` over kept-alive connections, with `%s` replaced by random queries joined by `separator`.
+def wrk(url: str, connections: int, seconds: float, body: str) -> Load:
+    """POST `body` to `url` over kept-alive connections, with `%s` replaced by a random query.
 
     Raises RuntimeError where wrk is missing, or where a request failed or was not answered with 2xx.
     """
@@ -30,7 +28,7 @@ def wrk(
     ran = subprocess.run(
         # One thread of wrk makes more requests than two cores answer.
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "--script", str(SCRIPT), url],
-        env=os.environ | {"BODY": body, "QUERIES": str(queries), "SEPARATOR": separator},
+        env=os.environ | {"BODY": body},
         capture_output=True,
         text=True,
         check=False,

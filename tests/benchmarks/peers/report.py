@@ -12,7 +12,7 @@ FACTOR = 2  # how many times as fast as the best peer we want to be
 FOREWORD = """\
 # Other ways to serve the same network
 
-Written by `make benchmark-peers`, as it found it on {machine}.
+Written by `python -m tests.benchmarks.peers`, as it found it on {machine}.
 
 Each peer serves the SavedModel of adder {version}, by `serving_default` unless it says otherwise, set up as its
 documentation says and with those of its settings that were fastest here. {ours} runs as it is shipped, with two
