@@ -3,6 +3,7 @@
 import errno
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -47,17 +48,13 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
     def run(self) -> None:
         """Serve until told to stop, and then what has begun, for up to `graceful_timeout`."""
         pool = Pool(self.worker_connections)
-        servers = [StreamServer(listener, partial(self.handle, listener), spawn=pool) for listener in self.sockets]
+        servers = [_Listener(listener, partial(self.handle, listener), spawn=pool) for listener in self.sockets]
         for server in servers:
-            server.max_accept = 1  # one for each turn of the loop: the others take some too
+            server.may_accept = self.may_accept
             server.init_socket()
         while self.alive:
             for server in servers:
-                # One that could not load leaves the connections to those that can answer.
-                if self.loaded[self.slot] or not any(self.loaded):
-                    server.start_accepting()
-                else:
-                    server.stop_accepting()
+                server.start_accepting()
             self._tend()
             gevent.sleep(0.5)
         self.loaded[self.slot] = False
@@ -74,6 +71,10 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
                         _shut(client, socket.SHUT_RDWR)
             self._tend()
             gevent.sleep(0.1)
+
+    def may_accept(self) -> bool:
+        """One that could not load, or that is being replaced, leaves the connections to those that can answer."""
+        return bool(self.loaded[self.slot]) or not any(self.loaded)
 
     def handle(self, listener: Any, client: Any, address: Any) -> None:
         """In a greenlet of its own: one connection, from its first request to its end."""
@@ -118,6 +119,19 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
             seconds = 0 if begun is None else time.monotonic() - begun
             if seconds > self.receive_seconds:
                 _shut(client, socket.SHUT_RDWR if seconds > self.request_seconds else socket.SHUT_RD)
+
+
+class _Listener(StreamServer):
+    """Asks before it takes a connection, and where it may not, looks for none until it is told to again."""
+
+    max_accept = 1  # for each turn of the loop: the other workers take some too
+    may_accept: Callable[[], bool]
+
+    def do_read(self) -> Any:
+        if self.may_accept():
+            return super().do_read()
+        self.stop_accepting()
+        return None
 
 
 def _shut(client: Any, how: int) -> None:
