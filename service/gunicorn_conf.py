@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import gunicorn.util
+import numpy as np
 from flask import Flask
 from pydantic import ValidationError
 
@@ -49,7 +50,9 @@ except ValidationError as error:
     sys.exit(f"error: {value}{first['msg'].removeprefix('Value error, ')}")
 _announcing = multiprocessing.Lock()
 _differing: dict[str, str] = {}  # by folder: versions that are not what their SavedModel is
-PunctualWorker.loaded = RawArray("b", SLOTS)  # without a lock, which a killed worker could take with it
+# Without locks, which a killed worker could take with it.
+PunctualWorker.loaded = np.frombuffer(RawArray("b", SLOTS), np.bool_)
+PunctualWorker.connections = np.frombuffer(RawArray("i", SLOTS), np.int32)
 
 wsgi_app = "service.gunicorn_conf:application()"
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
@@ -116,6 +119,7 @@ def pre_fork(master: Any, worker: Any) -> None:
     """In the master, for each worker: the lowest slot that none has."""
     taken = {other.slot for other in master.WORKERS.values()}
     worker.slot = next(slot for slot in range(SLOTS) if slot not in taken)
+    worker.connections[worker.slot] = 0
 
 
 def post_worker_init(worker: Any) -> None:
@@ -127,7 +131,7 @@ def post_worker_init(worker: Any) -> None:
         return
     with _announcing:
         worker.loaded[worker.slot] = True
-        complete = sum(worker.loaded) == worker.cfg.workers
+        complete = worker.loaded.sum() == worker.cfg.workers
     if complete:
         models = repository.all()
         worker.log.info(

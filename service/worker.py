@@ -3,19 +3,21 @@
 import errno
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import gevent
 import gevent.socket
+import numpy as np
+import numpy.typing as npt
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.http import get_parser
 from gunicorn.http.errors import InvalidHeader, NoMoreData
 from gunicorn.workers.ggevent import GeventWorker
 
+YIELD_SECONDS = 0.002  # for a worker that has fewer connections to take the next
 LINGER_SECONDS = 0.5  # for a client to read the last answer, and for its next request when the worker stops
 
 
@@ -29,9 +31,10 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
 
     receive_seconds: float
     request_seconds: float
-    loaded: Any  # shared by all workers, a flag for each: whether it can answer
+    loaded: npt.NDArray[np.bool_]  # shared by all workers, for each: whether it can answer
+    connections: npt.NDArray[np.int32]  # shared too: how many it has
     sockets: list[Any]
-    slot: int  # where in it this worker's is
+    slot: int  # where in both this worker is
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,7 +53,7 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
         pool = Pool(self.worker_connections)
         servers = [_Listener(listener, partial(self.handle, listener), spawn=pool) for listener in self.sockets]
         for server in servers:
-            server.may_accept = self.may_accept
+            server.worker = self
             server.init_socket()
         while self.alive:
             for server in servers:
@@ -74,7 +77,12 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
 
     def may_accept(self) -> bool:
         """One that could not load, or that is being replaced, leaves the connections to those that can answer."""
-        return bool(self.loaded[self.slot]) or not any(self.loaded)
+        return bool(self.loaded[self.slot]) or not self.loaded.any()
+
+    def has_most(self) -> bool:
+        """Another has fewer by a fifth or more: a long batch wants a worker to itself, a crowd no exact half."""
+        others = self.connections[self.loaded]
+        return bool(others.size and self.connections[self.slot] > 1.25 * others.min())
 
     def handle(self, listener: Any, client: Any, address: Any) -> None:
         """In a greenlet of its own: one connection, from its first request to its end."""
@@ -100,6 +108,7 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
                 self.handle_error(request, client, address, error)
         finally:
             del self._begun[client]
+            self.connections[self.slot] -= 1
             _close(client)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
@@ -124,14 +133,24 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
 class _Listener(StreamServer):
     """Asks before it takes a connection, and where it may not, looks for none until it is told to again."""
 
-    max_accept = 1  # for each turn of the loop: the other workers take some too
-    may_accept: Callable[[], bool]
+    max_accept = 16  # for each turn of the loop
+    worker: PunctualWorker
+    has_yielded = False
 
     def do_read(self) -> Any:
-        if self.may_accept():
-            return super().do_read()
-        self.stop_accepting()
-        return None
+        if not self.worker.may_accept():
+            self.stop_accepting()
+            return None
+        if self.worker.has_most() and not self.has_yielded:
+            self.has_yielded = True
+            self.stop_accepting()
+            gevent.spawn_later(YIELD_SECONDS, self.start_accepting)
+            return None
+        self.has_yielded = False
+        accepted = super().do_read()
+        if accepted:
+            self.worker.connections[self.worker.slot] += 1
+        return accepted
 
 
 def _shut(client: Any, how: int) -> None:

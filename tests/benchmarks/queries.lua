@@ -1,4 +1,4 @@
--- For wrk: POST random queries, each BODY with its "%s" replaced by one.
+-- For wrk: POST random queries, BODY with one in place of each "%s".
 -- Prints one line of JSON when done; latencies are in microseconds, duration too.
 
 local body = os.getenv("BODY")
@@ -6,8 +6,12 @@ local body = os.getenv("BODY")
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
 
+local function query()
+  return math.random(0, 999) .. "+" .. math.random(0, 999)
+end
+
 function request()
-  return wrk.format(nil, nil, nil, (body:gsub("%%s", math.random(0, 999) .. "+" .. math.random(0, 999))))
+  return wrk.format(nil, nil, nil, (body:gsub("%%s", query)))
 end
 
 function done(summary, latency, requests)

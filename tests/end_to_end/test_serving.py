@@ -4,10 +4,12 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,21 @@ def test_a_worker_that_cannot_load_leaves_the_connections_to_the_others(start: S
     service.until(lambda: "a model could not be loaded" in service.log)
     for _ in range(50):
         assert service.post("/predict", {"query": "1+1"}).status_code == 200
+
+
+def test_connections_are_shared_between_the_workers(service: Service) -> None:
+    def sockets() -> list[int]:
+        return [
+            sum(file.readlink().name.startswith("socket:") for file in Path(f"/proc/{pid}/fd").iterdir())
+            for pid in service.workers()
+        ]
+
+    before = sockets()
+    with ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+        service.until(lambda: sum(sockets()) == sum(before) + 40)
+        assert min(after - earlier for earlier, after in zip(before, sockets(), strict=True)) >= 15
 
 
 def test_sigterm_answers_what_has_begun(start: Start, artifacts: Path, queries: list[str]) -> None:

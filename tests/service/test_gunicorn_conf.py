@@ -29,7 +29,7 @@ def test_it_is_ready_once_when_the_last_worker_is() -> None:
 from unittest.mock import MagicMock
 master = MagicMock(WORKERS={})
 for pid in range(3):
-    worker = MagicMock(loaded=conf.PunctualWorker.loaded)
+    worker = MagicMock(loaded=conf.PunctualWorker.loaded, connections=conf.PunctualWorker.connections)
     worker.cfg.workers = 2
     conf.pre_fork(master, worker)
     master.WORKERS[pid] = worker
