@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -68,6 +69,11 @@ class Metadata(_Read):
     golden: list[Golden] = Field(min_length=1)
     evidence: Evidence | None
 
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """`query_pattern`, compiled."""
+        return re.compile(self.query_pattern)
+
     @field_validator("query_pattern")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
@@ -80,7 +86,7 @@ class Metadata(_Read):
     @model_validator(mode="after")
     def _queries_are_valid(self) -> Self:
         for query in [self.query_example, *(golden.query for golden in self.golden)]:
-            if not re.fullmatch(self.query_pattern, query):
+            if not self.pattern.fullmatch(query):
                 raise ValueError(f"the query {query!r} does not match query_pattern, {self.query_pattern}")
         return self
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flask import Blueprint, Request, Response, request
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 from service.body import parse, validate
 from service.problems import Problem
@@ -15,7 +15,10 @@ from service.settings import Settings
 
 ESTABLISHED = 1  # TCP_ESTABLISHED in Linux's include/net/tcp_states.h
 
+PREDICTED, BATCH = TypeAdapter(PredictResponse), TypeAdapter(BatchResponse)
+
 Asked = TypeVar("Asked", PredictRequest, BatchRequest)
+Answered = TypeVar("Answered", PredictResponse, BatchResponse)
 
 
 def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
@@ -44,7 +47,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         (artifact, batcher), body = read(PredictRequest)
         [prediction] = batcher.predict([body.query], _is_connected(request))
         alphabet = artifact.metadata.alphabet if body.characters else None
-        return _json(PredictResponse.of(body.query, prediction, alphabet, model=Model.of(artifact.metadata)))
+        return _json(PREDICTED, PredictResponse.of(body.query, prediction, alphabet, model=Model.of(artifact.metadata)))
 
     @routes.post("/predict/batch")
     def predict_batch() -> Response:
@@ -52,13 +55,13 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         alphabet = artifact.metadata.alphabet if body.characters else None
         answered = zip(body.queries, batcher.predict(body.queries, _is_connected(request)), strict=True)
         answers = [Answer.of(query, prediction, alphabet) for query, prediction in answered]
-        return _json(BatchResponse(predictions=answers, model=Model.of(artifact.metadata)))
+        return _json(BATCH, BatchResponse(predictions=answers, model=Model.of(artifact.metadata)))
 
     return routes
 
 
-def _json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(exclude_none=True), mimetype="application/json")
+def _json(schema: TypeAdapter[Answered], answer: Answered) -> Response:
+    return Response(schema.dump_json(answer, exclude_none=True), mimetype="application/json")
 
 
 def _is_connected(request: Request) -> Callable[[], bool]:

@@ -1,10 +1,8 @@
 """`python -m tests.benchmarks.start`: time to ready and memory, with adder's newest version alone and with all models.
 
-In turn, several rounds; the medians, and their ratio. Linux only: memory is the proportional set size of master and
-workers (proc(5), smaps_rollup).
+In turn, several rounds; the medians, and their ratio. Memory is the proportional set size of master and workers.
 """
 
-import re
 import shutil
 import statistics
 import sys
@@ -12,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.benchmarks.machine import pss_megabytes
 from tests.conftest import ROOT, newest
 from tests.end_to_end.conftest import Service
 
@@ -25,16 +24,14 @@ def measure(artifacts: Path) -> tuple[float, float]:
     service = Service(artifacts=artifacts, workers=WORKERS)
     try:
         service.ready()
-        seconds = time.monotonic() - began
-        return seconds, sum(pss_megabytes(pid) for pid in [service.process.pid, *service.workers()])
+        return time.monotonic() - began, memory(service)
     finally:
         service.stop()
 
 
-def pss_megabytes(pid: int) -> float:
-    """Of one process; what it shares is counted in shares."""
-    [kilobytes] = re.findall(r"^Pss: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    return int(kilobytes) / 1024
+def memory(service: Service) -> float:
+    """MB of master and workers."""
+    return pss_megabytes([service.process.pid, *service.workers()])
 
 
 def main() -> None:

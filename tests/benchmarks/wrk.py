@@ -13,13 +13,14 @@ SCRIPT = Path(__file__).with_name("queries.lua")
 class Load(NamedTuple):
     """What one run of wrk saw."""
 
+    requests: int
     requests_per_second: float
     p50_ms: float
     p99_ms: float
 
 
-def wrk(url: str, connections: int, seconds: float, body: str) -> Load:
-    """POST `body` to `url` over kept-alive connections, with `%s` replaced by a random query.
+def wrk(url: str, connections: int, seconds: int, body: str) -> Load:
+    """POST `body` to `url` over kept-alive connections, with a random query in place of each `%s`.
 
     Raises RuntimeError where wrk is missing, or where a request failed or was not answered with 2xx.
     """
@@ -27,7 +28,7 @@ def wrk(url: str, connections: int, seconds: float, body: str) -> Load:
         raise RuntimeError("wrk is missing: it is the Debian package wrk, `apt-get install wrk`")
     ran = subprocess.run(
         # One thread of wrk makes more requests than two cores answer.
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "--script", str(SCRIPT), url],
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--script", str(SCRIPT), url],
         env=os.environ | {"BODY": body},
         capture_output=True,
         text=True,
@@ -39,4 +40,4 @@ def wrk(url: str, connections: int, seconds: float, body: str) -> Load:
     if saw["failed"] or not saw["requests"]:
         raise RuntimeError(f"{saw['failed']} of {saw['requests']} requests to {url} failed")
     per_second = saw["requests"] / saw["duration_us"] * 1e6
-    return Load(per_second, saw["p50_us"] / 1000, saw["p99_us"] / 1000)
+    return Load(saw["requests"], per_second, saw["p50_us"] / 1000, saw["p99_us"] / 1000)

@@ -30,13 +30,13 @@ def free_port() -> int:
 class Service:
     """gunicorn with its own port, in a process of its own."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, config: str = "service.gunicorn_conf", /, **settings: object) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         variables = {f"ADDER_{name.upper()}": str(value) for name, value in {"port": self.port, **settings}.items()}
         self.log = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--config", "python:service.gunicorn_conf"],
+            [sys.executable, "-m", "gunicorn", "--config", f"python:{config}"],
             cwd=ROOT,
             env=os.environ | variables,
             stderr=subprocess.PIPE,

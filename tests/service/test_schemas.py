@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from service.artifact import Metadata
 from service.schemas import Limits, PredictRequest
 from tests.service.conftest import METADATA
 
@@ -45,7 +46,9 @@ def test_the_corners_are_queries(query: str) -> None:
 
 def test_the_artifact_names_the_largest_operand() -> None:
     limits = Limits(
-        METADATA.model_copy(update={"largest_operand": 99, "query_pattern": r"^[0-9]{1,2}\+[0-9]{1,2}$"}),
+        Metadata.model_construct(
+            **dict(METADATA) | {"largest_operand": 99, "query_pattern": r"^[0-9]{1,2}\+[0-9]{1,2}$"}
+        ),
         max_batch_queries=10,
     )
     with pytest.raises(ValidationError, match="99 is the largest"):
@@ -53,6 +56,8 @@ def test_the_artifact_names_the_largest_operand() -> None:
 
 
 def test_the_artifact_has_the_last_word_on_the_form() -> None:
-    limits = Limits(METADATA.model_copy(update={"query_pattern": r"[1-9]\+[1-9]"}), max_batch_queries=10)
+    limits = Limits(
+        Metadata.model_construct(**dict(METADATA) | {"query_pattern": r"[1-9]\+[1-9]"}), max_batch_queries=10
+    )
     with pytest.raises(ValidationError, match="the form that this model reads"):
         PredictRequest.model_validate({"query": "10+1"}, context=limits)

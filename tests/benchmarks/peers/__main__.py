@@ -10,9 +10,11 @@ from pathlib import Path
 
 import requests
 
+from tests.benchmarks import goal
+from tests.benchmarks.answers import CHECKED, answers, check, queries
 from tests.benchmarks.peers import report
 from tests.benchmarks.peers.environment import NoEnvironment, environment, lock, versions
-from tests.benchmarks.peers.measure import CHECKED, check, measure, queries, summary
+from tests.benchmarks.peers.measure import measure, summary
 from tests.benchmarks.peers.peer import PEERS, Peer
 from tests.benchmarks.peers.server import NotServed, Target, ours, serving
 from tests.benchmarks.wrk import Load
@@ -45,29 +47,18 @@ def main() -> None:
 
     servers: dict[str, Callable[[], AbstractContextManager[Target]]] = {report.OURS: partial(ours, WORKERS)}
     servers |= {peer.name: partial(serving, peer, artifact) for peer in peers}
-    loads, failures = take_turns(servers, answers(artifact), rounds, warm_up_seconds, seconds)
+    loads, failures = take_turns(servers, answers(artifact, queries(CHECKED)), rounds, warm_up_seconds, seconds)
 
     figures = {name: summary(found) for name, found in loads.items()}
     measured = [peer for peer in peers if peer.name in figures]
     shown = {report.OURS: ""} | {peer.name: version(peer, peer.distribution) for peer in measured}
-    print(report.table(figures, shown), report.goals(figures), sep="\n\n")
+    print(report.table(figures, shown), goal.table(report.goals(figures)), sep="\n\n")
     if failures:
         print(f"\nNot measured:\n\n{report.unmeasured(failures)}")
     if not arguments.small and not arguments.names:
         tensorflow = {peer.name: version(peer, "tensorflow") for peer in measured}
         facts = {"version": artifact.name, "rounds": rounds, "warm_up": warm_up_seconds, "seconds": seconds}
         PAGE.write_text(report.page(figures, shown, failures, tensorflow, facts | {"checked": CHECKED}))
-
-
-def answers(artifact: Path) -> dict[str, str]:
-    """What the SavedModel itself answers."""
-    # Here and not above: tests.conftest says first how much it may log.
-    import tensorflow as tf
-
-    asked = queries()
-    serving_default = tf.saved_model.load(str(artifact)).signatures["serving_default"]
-    found = serving_default(query=tf.constant(asked))["answer"].numpy()
-    return {query: answer.decode() for query, answer in zip(asked, found, strict=True)}
 
 
 def take_turns(
@@ -86,7 +77,7 @@ def take_turns(
             try:
                 with servers[name]() as target:
                     found = measure(target, warm_up_seconds, seconds)
-                    check(target, expected)
+                    check(target.ask, expected)
             # Also what Service and wrk raise.
             except (NoEnvironment, NotServed, AssertionError, RuntimeError, requests.RequestException) as problem:
                 failures[name] = " ".join(str(problem).split())[:500]

@@ -1,17 +1,14 @@
-"""How fast a server is, and whether it is right."""
+"""How fast a server is."""
 
-import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from statistics import median
 from typing import NamedTuple
 
-from tests.benchmarks.peers.server import NotServed, Target
+from tests.benchmarks.peers.server import Target
 from tests.benchmarks.wrk import Load, wrk
 
 CONNECTIONS = (1, 16, 64)
-CHECKED = 200
 
 
 class Figures(NamedTuple):
@@ -31,23 +28,6 @@ def measure(target: Target, warm_up_seconds: int, seconds: int) -> dict[int, Loa
         wrk(target.url, connections, max(warm_up_seconds, slow), target.body)
         loads[connections] = wrk(target.url, connections, max(seconds, slow), target.body)
     return loads
-
-
-def queries() -> list[str]:
-    """Some, the same each time."""
-    draw = random.Random(1)  # noqa: S311
-    return [f"{draw.randint(0, 999)}+{draw.randint(0, 999)}" for _ in range(CHECKED)]
-
-
-def check(target: Target, expected: dict[str, str]) -> None:
-    """Ask sixteen at a time, as batches are where answers could be mixed up.
-
-    Raises NotServed where an answer is not the expected one.
-    """
-    with ThreadPoolExecutor(16) as pool:
-        for query, answer in zip(expected, pool.map(target.ask, expected), strict=True):
-            if answer != expected[query]:
-                raise NotServed(f"it answers {query} with {answer!r}, and the SavedModel with {expected[query]!r}")
 
 
 def summary(rounds: Sequence[dict[int, Load]]) -> Figures:

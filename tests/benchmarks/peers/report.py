@@ -1,18 +1,18 @@
 """The figures as markdown."""
 
-import os
-import re
-from pathlib import Path
-
+from tests.benchmarks import goal
+from tests.benchmarks.goal import Goal
+from tests.benchmarks.machine import machine
 from tests.benchmarks.peers.measure import CONNECTIONS, Figures
 from tests.benchmarks.peers.peer import PEERS
 
 OURS = "neural-adder"
+PEER_GOAL = "requests/s, to the best peer's"
 FACTOR = 2  # how many times as fast as the best peer we want to be
 FOREWORD = """\
 # Other ways to serve the same network
 
-Written by `python -m tests.benchmarks.peers`, as it found it on {machine}.
+Written by `make benchmark-peers`, as it found it on {machine}.
 
 Each peer serves the SavedModel of adder {version}, by `serving_default` unless it says otherwise, set up as its
 documentation says and with those of its settings that were fastest here. {ours} runs as it is shipped, with two
@@ -39,9 +39,9 @@ def table(figures: dict[str, Figures], versions: dict[str, str]) -> str:
     return "\n".join(rows)
 
 
-def goals(figures: dict[str, Figures]) -> str:
-    """Whether we are fast enough, in two lines."""
-    return "\n".join([_goal(figures, [16, 64]), _goal(figures, [1])])
+def goals(figures: dict[str, Figures]) -> list[str]:
+    """Whether we are fast enough, as rows."""
+    return [_goal(figures, count).row() for count in CONNECTIONS]
 
 
 def page(
@@ -58,7 +58,11 @@ def page(
         for peer in PEERS
         if peer.name in figures
     ]
-    parts = [FOREWORD.format(machine=machine(), ours=OURS, **facts), table(figures, versions), goals(figures)]
+    parts = [
+        FOREWORD.format(machine=machine(), ours=OURS, **facts),
+        table(figures, versions),
+        goal.table(goals(figures)),
+    ]
     parts += ["## How they were set up", "\n".join(settings)]
     if failures:
         parts += ["## Not measured", unmeasured(failures)]
@@ -70,24 +74,16 @@ def unmeasured(failures: dict[str, str]) -> str:
     return "\n".join(f"- {_title(name)}: {reason}" for name, reason in failures.items())
 
 
-def machine() -> str:
-    """Cores and processor."""
-    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return f"{len(os.sched_getaffinity(0))} cores of {model[1] if model else 'an unnamed processor'}"
-
-
-def _goal(figures: dict[str, Figures], counts: list[int]) -> str:
-    where = " and ".join(map(str, counts)) + (" connection" if counts == [1] else " connections")
-    goal = f"Goal: at {where} at least {FACTOR} times the requests/s of the best peer: "
-    if OURS not in figures or len(figures) < 2:
-        return goal + "not measured."
-    said, reached = [], True
-    for count in counts:
-        best = max(figures.keys() - {OURS}, key=lambda name: figures[name].requests_per_second[count])
+def _goal(figures: dict[str, Figures], count: int) -> Goal:
+    peers = figures.keys() - {OURS}
+    if OURS not in figures or not peers:
+        figure, ratio = "not measured", 0.0
+    else:
+        best = max(peers, key=lambda name: figures[name].requests_per_second[count])
         ratio = _ratio(figures, best, count)
-        reached &= ratio >= FACTOR
-        said.append(f"{ratio:.2f} times {_title(best)}")
-    return goal + f"{'reached' if reached else 'missed'}, {' and '.join(said)}."
+        figure = f"{ratio:.2f} times {_title(best)}"
+    what = f"{PEER_GOAL}, {count} connection{'s' if count > 1 else ''}"
+    return Goal(what, f"at least {FACTOR} times", figure, is_met=ratio >= FACTOR)
 
 
 def _ratio(figures: dict[str, Figures], name: str, count: int) -> float:

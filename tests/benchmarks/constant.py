@@ -1,0 +1,21 @@
+"""gunicorn's configuration for this service with a constant answer in place of the network and its batches."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from service import repository
+from service.artifact import Prediction
+from service.batcher import Batcher
+from service.gunicorn_conf import *  # noqa: F403  gunicorn reads the names of this module
+
+ANSWER = "579"
+_PREDICTION = Prediction(ANSWER, 1.0, np.zeros((4, 12), np.float32))
+
+
+class _Constant(Batcher):
+    def predict(self, queries: list[str], is_wanted: Callable[[], bool] = bool) -> list[Prediction]:  # noqa: ARG002
+        return [_PREDICTION] * len(queries)
+
+
+repository.Batcher = _Constant  # type: ignore[attr-defined]

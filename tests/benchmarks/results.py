@@ -1,0 +1,239 @@
+"""The figures as a page and a picture."""
+
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from tests.benchmarks import goal
+from tests.benchmarks.goal import Goal, spread
+from tests.benchmarks.growth import CONNECTIONS, Growth
+from tests.benchmarks.machine import machine
+from tests.benchmarks.peers.report import PEER_GOAL
+from tests.benchmarks.start import WORKERS
+from tests.benchmarks.wrk import Load
+
+mpl.rcParams.update({"figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False})
+
+OURS, CONSTANT = "this service", "a constant answer"
+PEERS = Path(__file__).with_name("PEERS.md")
+FOREWORD = """\
+# How fast this service is
+
+Written by `make benchmark`, as it found it on {machine}, which wrk, the load generator, shared with the service.
+
+{workers} workers serve adder {version} alone. *A constant answer* is the same stack (gunicorn, the worker, Flask,
+pydantic) with neither network nor batches behind it; *in process* is `serving_default` of the same SavedModel, called
+with the same 4096 strings by a process without a server. What is compared takes turns in each of {rounds} rounds,
+{seconds} seconds at a time, over connections that are kept alive. Figures are medians over the rounds, and in
+parentheses the least and the greatest; a ratio is taken within a round. {checked} answers were compared with those of
+the SavedModel."""
+LAW = """\
+A request with one query takes the workers {few:,.0f} µs of a core, and each further query of a batch {each:.1f} µs.
+With {most} workers a request takes {added:.2f} times what it takes with {alone}: they share nothing but the listening
+socket and a count of each one's connections. The law that this suggests: as many requests a second as the cores that
+the workers have, divided by what a request takes of one. That would be {on_32:,.0f} single queries a second on 32 cores
+and {on_64:,.0f} on 64, and {batches_on_32:,.0f} and {batches_on_64:,.0f} queries in large batches, where the load comes
+from elsewhere. Neither was seen: it is a suggestion from a small machine. There are no threads to add: a worker is one
+loop, and calls the network in it."""
+
+Loads = dict[str, dict[int, list[Load]]]  # by what answers and by connections, each round's
+Grown = dict[int, dict[int, list[Growth]]]  # by workers and by the queries in a request, each round's
+
+
+class Batches(NamedTuple):
+    """Queries a second in requests of 4096."""
+
+    over_one: float  # connection
+    over_one_each: float  # connection for each worker
+    in_process: float
+
+
+class Start(NamedTuple):
+    """Of this service, and of bare processes that import TensorFlow and load the SavedModel: one, or one a worker."""
+
+    seconds: float
+    bare_seconds: float
+    megabytes: float
+    bare_megabytes: float
+
+
+class Measured(NamedTuple):
+    """All that the page tells."""
+
+    version: str
+    seconds: int
+    checked: int
+    loads: Loads
+    batches: list[Batches]
+    grown: Grown
+    megabytes: dict[int, float]  # by the requests answered before
+    starts: list[Start]
+
+
+def write(measured: Measured, folder: Path) -> str:
+    """Write RESULTS.md and RESULTS.png into the folder, and return the page."""
+    facts = measured._asdict() | {"machine": machine(), "workers": WORKERS, "rounds": len(measured.starts)}
+    parts = [
+        FOREWORD.format(**facts),
+        goal.table([*(reached.row() for reached in goals(measured)), *peers()]),
+        "## Single queries",
+        "![Requests a second and latencies against connections](RESULTS.png)",
+        load_table(measured.loads),
+        "## Batches, start and memory",
+        saved_model_table(measured.batches, measured.starts),
+        memory_table(measured.megabytes),
+        "## More workers, larger batches",
+        growth_table(measured.grown),
+        law(measured.grown),
+    ]
+    page = "\n\n".join(parts) + "\n"
+    (folder / "RESULTS.md").write_text(page)
+    draw(measured.loads).savefig(folder / "RESULTS.png", dpi=120)
+    return page
+
+
+def goals(measured: Measured) -> list[Goal]:
+    """Those that this command measures."""
+    return [*against_constant(measured.loads), *against_saved_model(measured.batches, measured.starts), flat(measured)]
+
+
+def against_constant(loads: Loads) -> list[Goal]:
+    """What the network and the batches leave of the speed of the stack."""
+
+    def ratios(connections: int, figure: str) -> list[float]:
+        pairs = zip(loads[OURS][connections], loads[CONSTANT][connections], strict=True)
+        return [getattr(ours, figure) / getattr(constant, figure) for ours, constant in pairs]
+
+    speed = "requests/s, to the constant answer's"
+    return [
+        Goal.at_least(0.9, f"{speed}, 16 connections", ratios(16, "requests_per_second")),
+        Goal.at_least(0.9, f"{speed}, 64 connections", ratios(64, "requests_per_second")),
+        Goal.at_most(1.5, "median latency, to the constant answer's, 1 connection", ratios(1, "p50_ms")),
+        Goal.at_most(2, "p99, to the constant answer's, 64 connections", ratios(64, "p99_ms")),
+    ]
+
+
+def against_saved_model(batches: list[Batches], starts: list[Start]) -> list[Goal]:
+    """What the server adds to the SavedModel."""
+    speed = "queries/s in batches of 4096, to the SavedModel's in process"
+    over_one = [batch.over_one / batch.in_process for batch in batches]
+    over_one_each = [batch.over_one_each / batch.in_process for batch in batches]
+    seconds = [start.seconds / start.bare_seconds for start in starts]
+    megabytes = [start.megabytes / start.bare_megabytes for start in starts]
+    return [
+        Goal.at_least(0.8, f"{speed}, {WORKERS} connections", over_one_each),
+        Goal.at_least(0.8, f"{speed}, 1 connection", over_one),
+        Goal.at_most(1.5, "start to ready, to `import tensorflow` and `tf.saved_model.load`", seconds),
+        Goal.at_most(1.3, f"memory, to {WORKERS} processes that did only that", megabytes),
+    ]
+
+
+def flat(measured: Measured) -> Goal:
+    """Whether memory stays as it is."""
+    counts = list(measured.megabytes)
+    first, last = counts[0], counts[-1]
+    what = f"memory after {last:,} requests, to that after {first:,}"
+    return Goal.at_most(1.02, what, [measured.megabytes[last] / measured.megabytes[first]])
+
+
+def peers() -> list[str]:
+    """The rows of the goals that `make benchmark-peers` measures, as it last wrote them."""
+    lines = PEERS.read_text().splitlines() if PEERS.exists() else []
+    found = [line for line in lines if line.startswith(f"| {PEER_GOAL}")]
+    return found or [f"| {PEER_GOAL} | at least 2 times | see `make benchmark-peers` | not measured |"]
+
+
+def load_table(loads: Loads) -> str:
+    """A row for each number of connections."""
+    rows = [
+        "| connections | requests/s | constant answer | p50 ms | constant answer | p99 ms | constant answer |",
+        "| - | - | - | - | - | - | - |",
+    ]
+    for connections in loads[OURS]:
+        cells = [
+            spread((getattr(load, figure) for load in loads[name][connections]), digits)
+            for figure, digits in (("requests_per_second", 0), ("p50_ms", 2), ("p99_ms", 1))
+            for name in (OURS, CONSTANT)
+        ]
+        rows.append(f"| {connections} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def saved_model_table(batches: list[Batches], starts: list[Start]) -> str:
+    """This service beside the SavedModel without a server."""
+    heads = ["| | this service | the SavedModel in process |", "| - | - | - |"]
+    bound = spread((batch.in_process for batch in batches), 0)
+    rows = [
+        ("queries/s in batches of 4096, 1 connection", spread((batch.over_one for batch in batches), 0), bound),
+        (f"the same, {WORKERS} connections", spread((batch.over_one_each for batch in batches), 0), bound),
+        ("seconds to ready", spread(start.seconds for start in starts), spread(start.bare_seconds for start in starts)),
+        ("MB", spread((s.megabytes for s in starts), 0), spread((s.bare_megabytes for s in starts), 0)),
+    ]
+    return "\n".join(heads + [f"| {one} | {ours} | {bare} |" for one, ours, bare in rows])
+
+
+def memory_table(megabytes: dict[int, float]) -> str:
+    """The first, one halfway, and the last."""
+    counts = list(megabytes)
+    rows = [f"| {count:,} | {megabytes[count]:.1f} |" for count in (counts[0], counts[len(counts) // 2], counts[-1])]
+    return "\n".join(["| requests answered | MB |", "| - | - |", *rows])
+
+
+def growth_table(grown: Grown) -> str:
+    """A row for each number of queries in a request."""
+    heads = [f"{workers} worker{'s' if workers > 1 else ''}: queries/s | µs of a core a query" for workers in grown]
+    rows = [f"| queries in a request | {' | '.join(heads)} |", f"| - |{' - | - |' * len(grown)}"]
+    for queries in CONNECTIONS:
+        cells = []
+        for growths in grown.values():
+            cells.append(f"{queries * median(growth.requests_per_second for growth in growths[queries]):,.0f}")
+            cells.append(f"{_microseconds(growths[queries]) / queries:,.1f}")
+        rows.append(f"| {queries} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def law(grown: Grown) -> str:
+    """What that suggests for more cores than this machine has."""
+    few, *_, many = CONNECTIONS
+    costs = {workers: _microseconds(growths[few]) for workers, growths in grown.items()}
+    each = (_microseconds(grown[WORKERS][many]) - costs[WORKERS]) / (many - few)
+    alone, most = min(costs), max(costs)
+    return LAW.format(
+        few=costs[WORKERS],
+        each=each,
+        added=costs[most] / costs[alone],
+        alone=alone,
+        most=most,
+        **{f"on_{cores}": cores * 1e6 / costs[WORKERS] for cores in (32, 64)},
+        **{f"batches_on_{cores}": cores * 1e6 / each for cores in (32, 64)},
+    )
+
+
+def draw(loads: Loads) -> Figure:
+    """Requests a second, and latencies, against connections; shaded, from the least to the greatest of the rounds."""
+    figure = Figure(figsize=(10, 4))
+    speeds, latencies = figure.subplots(1, 2)
+    lines = ((speeds, "requests_per_second", "-"), (latencies, "p50_ms", "-"), (latencies, "p99_ms", "--"))
+    for colour, (name, by_connections) in zip(("tab:blue", "tab:gray"), loads.items(), strict=True):
+        connections = list(by_connections)
+        for axes, field, style in lines:
+            rounds = [[getattr(load, field) for load in found] for found in by_connections.values()]
+            label = name if axes is speeds else f"{name}, {field.removesuffix('_ms')}"
+            axes.plot(connections, [median(found) for found in rounds], style, color=colour, marker=".", label=label)
+            least, greatest = [min(found) for found in rounds], [max(found) for found in rounds]
+            axes.fill_between(connections, least, greatest, color=colour, alpha=0.15, lw=0)
+    for axes in (speeds, latencies):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(list(loads[OURS]), [str(connections) for connections in loads[OURS]])
+        axes.set_xlabel("connections")
+        axes.legend(frameon=False)
+    speeds.set(ylabel="requests/s", ylim=(0, None))
+    latencies.set(ylabel="latency, ms", yscale="log")
+    return figure
+
+
+def _microseconds(growths: list[Growth]) -> float:
+    return median(growth.cpu_microseconds for growth in growths)
