@@ -40,9 +40,9 @@ class _Waiting:
 class Batcher:
     """Greenlets of one process share calls of `network`, which takes up to `call_queries` queries.
 
-    There is no timer, and no greenlet of its own: the first request that comes gives way once, so that those which the
-    same turn of the loop brings can join it, and leads: it calls the network for all. Between two calls it gives way
-    again. A request with more queries than a call takes is spread over many, behind whatever came meanwhile.
+    There is no timer, and no greenlet of its own: the first request that comes lets the loop look once for others, and
+    leads: it calls the network for all. Between two calls the loop looks again. A request with more queries than a call
+    takes is spread over many, behind whatever came meanwhile.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Batcher:
         self._is_led = True
         try:
             while not leader.is_settled:
-                gevent.sleep(0)
+                _let_the_loop_look()
                 self._call()
         finally:
             if self._queue:
@@ -138,3 +138,17 @@ class Batcher:
         self.queued_queries -= len(waiting.queries) - waiting.begun
         waiting.problem = problem
         waiting.woken.set()
+
+
+def _let_the_loop_look() -> None:
+    """Come back when the loop has looked once for what its sockets bring, and has handled it, and wait for nothing.
+
+    `gevent.sleep(0)` comes back before it looks.
+    """
+    hub = gevent.get_hub()
+    never_idle = hub.loop.idle()
+    never_idle.start(int)  # while there is one, looking does not wait
+    try:
+        hub.wait(hub.loop.check())
+    finally:
+        never_idle.close()

@@ -3,6 +3,7 @@ from contextlib import suppress
 from typing import TypeAlias
 
 import gevent
+import gevent.socket
 import numpy as np
 import pytest
 from gevent.event import Event
@@ -69,6 +70,20 @@ def test_what_one_turn_of_the_loop_brings_shares_a_call() -> None:
     asked = ask(batcher_of(network), ["a"], ["b"], ["c"])
     assert [answers(each) for each in asked] == [["a"], ["b"], ["c"]]
     assert network.calls == [["a", "b", "c"]]
+
+
+def test_what_has_come_by_a_socket_shares_the_next_call() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = batcher_of(gate)
+    here, there = gevent.socket.socketpair()
+    with here, there:
+        asked = gevent.spawn(lambda: batcher.predict([there.recv(1).decode()]))
+        gevent.sleep(0.01)
+        here.send(b"x")
+        batcher.predict(list("abcdef"))
+        assert answers(asked) == ["x"]
+    assert gate.calls == [["a", "b", "c", "d"], ["e", "f", "x"]]
 
 
 def test_what_waits_while_the_network_is_busy_shares_the_next_call() -> None:
