@@ -12,10 +12,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 .DEFAULT_GOAL := help
 ARTIFACT ?= model_artifacts/adder/$(shell ls model_artifacts/adder | sort -n | tail -n 1)
 
-.PHONY: help serve test train evaluate lock clean
+.PHONY: help serve test benchmark benchmark-peers train evaluate lock clean
 
 help:  ## List the targets.
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 serve: .venv/service.installed  ## Set up what serving needs, and serve on 127.0.0.1:8000 (ADDER_PORT and the like change it).
 	@exec $(BIN)/gunicorn --config python:service.gunicorn_conf
@@ -25,6 +25,12 @@ test: .venv/tests.installed  ## Set up what the tests need; run ruff, mypy and p
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+benchmark: .venv/tests.installed  ## Measure how fast the service is; write tests/benchmarks/RESULTS.md (half an hour, wants wrk).
+	$(BIN)/python -m tests.benchmarks
+
+benchmark-peers: .venv/tests.installed  ## Measure other ways to serve it; write tests/benchmarks/PEERS.md (an hour, wants wrk).
+	$(BIN)/python -m tests.benchmarks.peers
 
 train: .venv/training.installed  ## Set up what training needs; train, export, evaluate and report the next version of adder.
 	$(BIN)/python -m training train .checkpoints/adder
