@@ -13,6 +13,7 @@ from service.problems import ClientLeft, DeadlineExceeded, NetworkFailed, Proble
 
 log = logging.getLogger(__name__)
 
+LAST = -2  # libev's lowest priority: what the sockets brought is handled before
 LOOKS_AFTER_SECONDS = 1.0  # a request that has waited so long may have lost its client
 
 
@@ -57,7 +58,7 @@ class Batcher:
         self._max_queued_queries = max_queued_queries
         self._deadline_seconds = deadline_seconds
         self._queue: deque[_Waiting] = deque()
-        self._is_led = False
+        self._leader: _Waiting | None = None
         self.queued_queries = 0
 
     def predict(self, queries: list[str], is_wanted: Callable[[], bool] = lambda: True) -> list[Prediction]:
@@ -71,26 +72,30 @@ class Batcher:
         waiting = _Waiting(queries, self._deadline_seconds, is_wanted)
         self._queue.append(waiting)
         self.queued_queries += len(queries)
-        if self._is_led:
-            waiting.woken.wait()
-        if not waiting.is_settled:
-            self._lead(waiting)
+        if self._leader is None:
+            self._leader = waiting
+        try:
+            if self._leader is not waiting:
+                waiting.woken.wait()
+            while not waiting.is_settled:
+                _let_the_loop_look()
+                self._call()
+        finally:
+            self._leave(waiting)
         if waiting.problem is not None:
             raise waiting.problem
         return waiting.predictions
 
-    def _lead(self, leader: _Waiting) -> None:
-        """Call the network for the front of the queue until the leader's own queries are answered."""
-        self._is_led = True
-        try:
-            while not leader.is_settled:
-                _let_the_loop_look()
-                self._call()
-        finally:
-            if self._queue:
-                self._queue[0].woken.set()
-            else:
-                self._is_led = False
+    def _leave(self, waiting: _Waiting) -> None:
+        """Let the front lead where this one led; and work no more for one whose greenlet was killed."""
+        if not waiting.is_settled:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+            self._give_up(waiting, ClientLeft())
+        if self._leader is waiting:
+            self._leader = self._queue[0] if self._queue else None
+            if self._leader is not None:
+                self._leader.woken.set()
 
     def _call(self) -> None:
         taken = self._take()
@@ -134,7 +139,7 @@ class Batcher:
         return taken
 
     def _give_up(self, waiting: _Waiting, problem: Problem) -> None:
-        """Settle one that is not in the queue with a problem, and free its places."""
+        """Settle one that is not in the queue any more with a problem, and free its places."""
         self.queued_queries -= len(waiting.queries) - waiting.begun
         waiting.problem = problem
         waiting.woken.set()
@@ -149,6 +154,6 @@ def _let_the_loop_look() -> None:
     never_idle = hub.loop.idle()
     never_idle.start(int)  # while there is one, looking does not wait
     try:
-        hub.wait(hub.loop.check())
+        hub.wait(hub.loop.check(priority=LAST))
     finally:
         never_idle.close()

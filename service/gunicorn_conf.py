@@ -129,9 +129,11 @@ def post_worker_init(worker: Any) -> None:
     repository = worker.wsgi.extensions["repository"]
     if not repository.load():
         return
-    with _announcing:
-        worker.loaded[worker.slot] = True
-        complete = worker.loaded.sum() == worker.cfg.workers
+    has_lock = _announcing.acquire(timeout=1)  # one that was killed with it never gives it back
+    worker.loaded[worker.slot] = True
+    complete = worker.loaded.sum() == worker.cfg.workers
+    if has_lock:
+        _announcing.release()
     if complete:
         models = repository.all()
         worker.log.info(

@@ -128,7 +128,7 @@ class ModelsResponse(BaseModel):
         return cls(models=[ModelEntry.model_validate(metadata, from_attributes=True) for metadata in served])
 
 
-# Dataclasses: of a full batch, pydantic would validate every answer, which takes as long as a sixth of the network.
+# Dataclasses: pydantic would validate every answer of a batch, which takes a sixth of the whole time.
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from gunicorn.http.errors import InvalidHeader, NoMoreData
 from gunicorn.workers.ggevent import GeventWorker
 
 YIELD_SECONDS = 0.002  # for a worker that has fewer connections to take the next
+UNREAD_BYTES = 65536  # of a body that was answered unread: beyond, the connection is closed
 LINGER_SECONDS = 0.5  # for a client to read the last answer, and for its next request when the worker stops
 
 
@@ -50,24 +51,26 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
 
     def run(self) -> None:
         """Serve until told to stop, and then what has begun, for up to `graceful_timeout`."""
-        pool = Pool(self.worker_connections)
-        servers = [_Listener(listener, partial(self.handle, listener), spawn=pool) for listener in self.sockets]
+        greenlets = Pool(self.worker_connections)
+        servers = self.servers = [
+            _Listener(listener, partial(self.handle, listener.getsockname()), spawn=greenlets)
+            for listener in self.sockets
+        ]
         for server in servers:
             server.worker = self
             server.init_socket()
         while self.alive:
             for server in servers:
-                server.start_accepting()
+                server.look()
             self._tend()
             gevent.sleep(0.5)
         self.loaded[self.slot] = False
+        gevent.sleep(0.1)  # who connects now is left to workers that stay, if there are any
         for server in servers:
-            server.max_accept = self.worker_connections  # whoever has connected by now is answered
-        gevent.sleep(0.1)
-        for server in servers:
+            server.take(self.worker_connections)
             server.close()
         stopped = time.monotonic()
-        while pool and time.monotonic() < stopped + self.cfg.graceful_timeout:
+        while greenlets and time.monotonic() < stopped + self.cfg.graceful_timeout:
             if time.monotonic() > stopped + LINGER_SECONDS:
                 for client, begun in list(self._begun.items()):
                     if begun is None:
@@ -79,23 +82,23 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
         """One that could not load, or that is being replaced, leaves the connections to those that can answer."""
         return bool(self.loaded[self.slot]) or not self.loaded.any()
 
-    def has_most(self) -> bool:
-        """Another has fewer by a fifth or more: a long batch wants a worker to itself, a crowd no exact half."""
-        others = self.connections[self.loaded]
-        return bool(others.size and self.connections[self.slot] > 1.25 * others.min())
+    def has_more_than_another(self) -> bool:
+        """By more than a quarter: a long batch wants a worker to itself, a crowd no exact shares."""
+        counts = self.connections[self.loaded]
+        return bool(counts.size and self.connections[self.slot] > 1.25 * counts.min())
 
-    def handle(self, listener: Any, client: Any, address: Any) -> None:
+    def handle(self, listener_name: Any, client: Any, address: Any) -> None:
         """In a greenlet of its own: one connection, from its first request to its end."""
         request, answered = None, 0
         self._begun[client] = None
-        parser, server = get_parser(self.cfg, client, address), listener.getsockname()
+        parser = get_parser(self.cfg, client, address)
         try:
             while True:
                 request = None
-                request = gevent.with_timeout(self.receive_seconds, next, parser, timeout_value=None)
+                request = gevent.with_timeout(self.receive_seconds, _next, parser, timeout_value=None)
                 if request is None:
                     break
-                self.handle_request(server, request, client, address)
+                self.handle_request(listener_name, request, client, address)
                 answered = parser.req_count
         except (StopIteration, NoMoreData):
             pass
@@ -109,6 +112,8 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
         finally:
             del self._begun[client]
             self.connections[self.slot] -= 1
+            for server in self.servers:
+                server.look()  # it may have fewer than another now
             _close(client)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
@@ -131,26 +136,52 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
 
 
 class _Listener(StreamServer):
-    """Asks before it takes a connection, and where it may not, looks for none until it is told to again."""
+    """Asks before it takes a connection.
+
+    Where it may not, it looks for none until it is told to again. Where another worker has fewer, it leaves that one a
+    moment to take it.
+    """
 
     max_accept = 16  # for each turn of the loop
     worker: PunctualWorker
-    has_yielded = False
 
     def do_read(self) -> Any:
         if not self.worker.may_accept():
             self.stop_accepting()
             return None
-        if self.worker.has_most() and not self.has_yielded:
-            self.has_yielded = True
+        if self.worker.has_more_than_another():
             self.stop_accepting()
-            gevent.spawn_later(YIELD_SECONDS, self.start_accepting)
+            gevent.spawn_later(YIELD_SECONDS, self._take_what_is_left)
             return None
-        self.has_yielded = False
+        return self._accept()
+
+    def take(self, most: int) -> None:
+        """Connections that wait now."""
+        with suppress(OSError):  # the next turn of the loop meets it again, and deals with it
+            while most and self.worker.may_accept() and not self.full() and (accepted := self._accept()):
+                self.do_handle(*accepted)
+                most -= 1
+
+    def look(self) -> None:
+        """For the next connections, unless it does or is closed."""
+        if not self.closed:
+            self.start_accepting()
+
+    def _take_what_is_left(self) -> None:
+        if not self.closed:
+            self.take(self.max_accept)
+            self.look()
+
+    def _accept(self) -> Any:
         accepted = super().do_read()
         if accepted:
             self.worker.connections[self.worker.slot] += 1
         return accepted
+
+
+def _next(parser: Any) -> Any:
+    """The next request of a connection, or None where the rest of the last one's body is more than may be read."""
+    return next(parser) if parser.finish_body(max_bytes=UNREAD_BYTES) else None
 
 
 def _shut(client: Any, how: int) -> None:
@@ -163,5 +194,5 @@ def _close(client: Any) -> None:
     with suppress(OSError, gevent.Timeout), gevent.Timeout(LINGER_SECONDS):
         client.shutdown(socket.SHUT_WR)
         while client.recv(65536):
-            pass
+            gevent.sleep(0.001)  # who sends without end holds up nobody
     client.close()

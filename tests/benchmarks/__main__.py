@@ -6,6 +6,7 @@ mean nothing.
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -15,18 +16,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks import constant, results
-from tests.benchmarks.answers import CHECKED, answers, check, queries
+from tests.benchmarks import results
+from tests.benchmarks.answers import CHECKED, check, queries
 from tests.benchmarks.growth import SETTLING_SECONDS, batch, grow
 from tests.benchmarks.in_process import InProcess
 from tests.benchmarks.machine import pss_megabytes
 from tests.benchmarks.results import CONSTANT, OURS, Batches, Grown, Loads, Measured, Start
 from tests.benchmarks.start import WORKERS, measure, memory
-from tests.benchmarks.wrk import wrk
+from tests.benchmarks.wrk import require_wrk, wrk
 from tests.conftest import newest
 from tests.end_to_end.conftest import Service
 
 BATCH = 4096
+CONFIG = "tests.benchmarks.constant"  # not imported here: it is gunicorn's, and changes what it is imported into
 
 
 class Extent(NamedTuple):
@@ -49,6 +51,8 @@ def main() -> None:
     parser.add_argument("--small", type=Path, metavar="FOLDER", help="only find out whether it works")
     folder = parser.parse_args().small
     extent = SMALL if folder else FULL
+    require_wrk()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and, on the way out, the services that run
     adder = newest("adder")
     try:
         with tempfile.TemporaryDirectory() as alone:
@@ -67,10 +71,8 @@ def compare(adder: Path, artifacts: Path, extent: Extent) -> tuple[Loads, list[B
     """Single queries beside the constant answer, batches beside the SavedModel in process; the answers checked."""
     loads: Loads = {name: {connections: [] for connections in extent.connections} for name in (OURS, CONSTANT)}
     batches = []
-    with serving(artifacts) as ours, serving(artifacts, constant.__name__) as same, closing(InProcess(adder)) as bound:
-        expected = answers(adder, queries(CHECKED))
-        check(lambda query: answer(ours, query), expected)
-        check(lambda query: answer(same, query), dict.fromkeys(expected, constant.ANSWER))
+    with serving(artifacts) as ours, serving(artifacts, CONFIG) as same, closing(InProcess(adder)) as bound:
+        check_all(ours, same, bound)
         for _ in turns("load", extent):
             for connections in extent.connections:
                 for name, service in ((OURS, ours), (CONSTANT, same)):
@@ -78,6 +80,18 @@ def compare(adder: Path, artifacts: Path, extent: Extent) -> tuple[Loads, list[B
                     loads[name][connections].append(load)
             batches.append(batches_beside(ours, bound, extent))
     return loads, batches
+
+
+def check_all(ours: Service, same: Service, bound: InProcess) -> None:
+    """Our answers are the SavedModel's, alone and in a batch, and the constant is one. Raises AssertionError."""
+    asked = queries(BATCH)
+    expected = dict(zip(asked, bound.answers(asked), strict=True))
+    path, _ = batch(asked)
+    predictions = ours.post(path, {"queries": asked}).json()["predictions"]
+    assert [each["answer"] for each in predictions] == [expected[query] for query in asked]
+    alone = dict(list(expected.items())[:CHECKED])
+    check(lambda query: answer(ours, query), alone)
+    check(lambda query: answer(same, query), dict.fromkeys(alone, answer(same, "1+1")))
 
 
 def batches_beside(ours: Service, bound: InProcess, extent: Extent) -> Batches:
@@ -99,7 +113,7 @@ def grow_all(artifacts: Path, extent: Extent) -> Grown:
     for _ in turns("growth", extent):
         for workers in extent.workers:
             with serving(artifacts, workers=workers) as service:
-                for asked, growth in grow(service, extent.seconds).items():
+                for asked, growth in grow(service, workers, extent.seconds).items():
                     grown[workers][asked].append(growth)
     return grown
 
@@ -109,7 +123,7 @@ def endure(artifacts: Path, extent: Extent) -> dict[int, float]:
     with serving(artifacts) as service:
         requests = wrk(f"{service.url}/predict", 64, extent.seconds, '{"query":"%s"}').requests
         megabytes = {requests: memory(service)}
-        while requests < extent.requests:
+        while len(megabytes) < 2 or requests < extent.requests:
             requests += wrk(f"{service.url}/predict", 64, 10 * extent.seconds, '{"query":"%s"}').requests
             megabytes[requests] = memory(service)
             say(f"memory: {megabytes[requests]:.1f} MB after {requests:,} of {extent.requests:,} requests")

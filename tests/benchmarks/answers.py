@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 CHECKED = 200
 
@@ -14,23 +13,13 @@ def queries(count: int) -> list[str]:
     return [f"{draw.randint(0, 999)}+{draw.randint(0, 999)}" for _ in range(count)]
 
 
-def answers(saved_model: Path, asked: list[str]) -> dict[str, str]:
-    """What the SavedModel itself answers, by query."""
-    # Here and not above: tests.conftest says first how much it may log.
-    import tensorflow as tf
-
-    serving_default = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
-    found = serving_default(query=tf.constant(asked))["answer"].numpy()
-    return {query: answer.decode() for query, answer in zip(asked, found, strict=True)}
-
-
 def check(ask: Callable[[str], str], expected: dict[str, str]) -> None:
     """Ask sixteen at a time, as batches are where answers could be mixed up.
 
     Raises AssertionError where an answer is not the expected one.
     """
-    with ThreadPoolExecutor(16) as pool:
-        for query, answer in zip(expected, pool.map(ask, expected), strict=True):
+    with ThreadPoolExecutor(16) as threads:
+        for query, answer in zip(expected, threads.map(ask, expected), strict=True):
             assert answer == expected[query], (
                 f"it answers {query} with {answer!r}, and the SavedModel with {expected[query]!r}"
             )

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple, Self
 
+MET, MISSED = "met", "missed"
+
 
 class Goal(NamedTuple):
     """A row of the table of goals."""
@@ -11,21 +13,21 @@ class Goal(NamedTuple):
     what: str
     goal: str
     figure: str
-    is_met: bool
+    verdict: str
 
     @classmethod
     def at_least(cls, bound: float, what: str, ratios: Sequence[float]) -> Self:
         """Of the ratios of all rounds, the median."""
-        return cls(what, f"at least {bound:g}", spread(ratios), median(ratios) >= bound)
+        return cls(what, f"at least {bound:g}", spread(ratios), MET if median(ratios) >= bound else MISSED)
 
     @classmethod
     def at_most(cls, bound: float, what: str, ratios: Sequence[float]) -> Self:
         """Likewise."""
-        return cls(what, f"at most {bound:g}", spread(ratios), median(ratios) <= bound)
+        return cls(what, f"at most {bound:g}", spread(ratios), MET if median(ratios) <= bound else MISSED)
 
     def row(self) -> str:
         """In markdown."""
-        return f"| {self.what} | {self.goal} | {self.figure} | {'met' if self.is_met else 'missed'} |"
+        return f"| {self.what} | {self.goal} | {self.figure} | {self.verdict} |"
 
 
 def table(rows: Sequence[str]) -> str:

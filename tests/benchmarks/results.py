@@ -1,5 +1,6 @@
 """The figures as a page and a picture."""
 
+import re
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -11,7 +12,6 @@ from tests.benchmarks import goal
 from tests.benchmarks.goal import Goal, spread
 from tests.benchmarks.growth import CONNECTIONS, Growth
 from tests.benchmarks.machine import machine
-from tests.benchmarks.peers.report import PEER_GOAL
 from tests.benchmarks.start import WORKERS
 from tests.benchmarks.wrk import Load
 
@@ -28,16 +28,17 @@ Written by `make benchmark`, as it found it on {machine}, which wrk, the load ge
 pydantic) with neither network nor batches behind it; *in process* is `serving_default` of the same SavedModel, called
 with the same 4096 strings by a process without a server. What is compared takes turns in each of {rounds} rounds,
 {seconds} seconds at a time, over connections that are kept alive. Figures are medians over the rounds, and in
-parentheses the least and the greatest; a ratio is taken within a round. {checked} answers were compared with those of
-the SavedModel."""
+parentheses the least and the greatest; a ratio is taken within a round. Before, {checked} answers to single queries and
+those to a batch of 4096 were compared with those of the SavedModel."""
 LAW = """\
-A request with one query takes the workers {few:,.0f} µs of a core, and each further query of a batch {each:.1f} µs.
-With {most} workers a request takes {added:.2f} times what it takes with {alone}: they share nothing but the listening
-socket and a count of each one's connections. The law that this suggests: as many requests a second as the cores that
-the workers have, divided by what a request takes of one. That would be {on_32:,.0f} single queries a second on 32 cores
-and {on_64:,.0f} on 64, and {batches_on_32:,.0f} and {batches_on_64:,.0f} queries in large batches, where the load comes
-from elsewhere. Neither was seen: it is a suggestion from a small machine. There are no threads to add: a worker is one
-loop, and calls the network in it."""
+Where each worker has {connections} connections, so that many queries share a call, a request with one query takes
+{few:,.0f} µs of a core, and each further query of a batch {each:.1f} µs. With {most} workers a request takes
+{added:.2f} times what it takes with {alone}: they share nothing but the listening socket and a count of each one's
+connections. The law that this suggests: as many requests a second as the cores that the workers have, divided by what a
+request takes of one. That would be {on_32:,.0f} single queries a second on 32 cores and {on_64:,.0f} on 64, and
+{batches_on_32:,.0f} and {batches_on_64:,.0f} queries in large batches, where the load comes from elsewhere. Neither was
+seen: it is a suggestion from a small machine. There are no threads to add: a worker is one loop, and calls the network
+in it."""
 
 Loads = dict[str, dict[int, list[Load]]]  # by what answers and by connections, each round's
 Grown = dict[int, dict[int, list[Growth]]]  # by workers and by the queries in a request, each round's
@@ -78,7 +79,9 @@ def write(measured: Measured, folder: Path) -> str:
     facts = measured._asdict() | {"machine": machine(), "workers": WORKERS, "rounds": len(measured.starts)}
     parts = [
         FOREWORD.format(**facts),
-        goal.table([*(reached.row() for reached in goals(measured)), *peers()]),
+        goal.table([reached.row() for reached in goals(measured)]),
+        "In a run of its own, `make benchmark-peers` measures [the others](PEERS.md). What it last found:",
+        peers(),
         "## Single queries",
         "![Requests a second and latencies against connections](RESULTS.png)",
         load_table(measured.loads),
@@ -139,11 +142,11 @@ def flat(measured: Measured) -> Goal:
     return Goal.at_most(1.02, what, [measured.megabytes[last] / measured.megabytes[first]])
 
 
-def peers() -> list[str]:
-    """The rows of the goals that `make benchmark-peers` measures, as it last wrote them."""
-    lines = PEERS.read_text().splitlines() if PEERS.exists() else []
-    found = [line for line in lines if line.startswith(f"| {PEER_GOAL}")]
-    return found or [f"| {PEER_GOAL} | at least 2 times | see `make benchmark-peers` | not measured |"]
+def peers() -> str:
+    """The goals of `make benchmark-peers`, as it last wrote them."""
+    text = PEERS.read_text() if PEERS.exists() else ""
+    rows = re.findall(r"^\| requests/s, to the best peer's.*$", text, re.MULTILINE)
+    return goal.table(rows) if rows else "Not measured yet."
 
 
 def load_table(loads: Loads) -> str:
@@ -202,6 +205,7 @@ def law(grown: Grown) -> str:
     each = (_microseconds(grown[WORKERS][many]) - costs[WORKERS]) / (many - few)
     alone, most = min(costs), max(costs)
     return LAW.format(
+        connections=CONNECTIONS[few],
         few=costs[WORKERS],
         each=each,
         added=costs[most] / costs[alone],

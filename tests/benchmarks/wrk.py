@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +20,17 @@ class Load(NamedTuple):
     p99_ms: float
 
 
+def require_wrk() -> None:
+    """Stop here where it is missing."""
+    if not shutil.which("wrk"):
+        sys.exit("error: wrk is missing: it is the Debian package wrk, `apt-get install wrk`")
+
+
 def wrk(url: str, connections: int, seconds: int, body: str) -> Load:
     """POST `body` to `url` over kept-alive connections, with a random query in place of each `%s`.
 
-    Raises RuntimeError where wrk is missing, or where a request failed or was not answered with 2xx.
+    Raises RuntimeError where a request failed or was not answered with 2xx.
     """
-    if not shutil.which("wrk"):
-        raise RuntimeError("wrk is missing: it is the Debian package wrk, `apt-get install wrk`")
     ran = subprocess.run(
         # One thread of wrk makes more requests than two cores answer.
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--script", str(SCRIPT), url],

@@ -147,3 +147,10 @@ def test_no_bytes_give_a_500(service: Service, request_: bytes) -> None:
     response = service.send(request_ + b"\r\n\r\n")
     if response:  # an empty line before the end of a connection is no request
         assert problem(response)[0] in (400, 404, 405, 414, 431)
+
+
+def test_a_body_without_end_is_not_read_to_its_end(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            connection.sendall(bytes(2**28))

@@ -72,7 +72,10 @@ def test_what_one_turn_of_the_loop_brings_shares_a_call() -> None:
     assert network.calls == [["a", "b", "c"]]
 
 
-def test_what_has_come_by_a_socket_shares_the_next_call() -> None:
+@pytest.mark.parametrize(
+    ("queries", "calls"), [("a", [["a", "x"]]), ("abcdef", [["a", "b", "c", "d"], ["e", "f", "x"]])]
+)
+def test_what_has_come_by_a_socket_shares_a_call(queries: str, calls: list[Queries]) -> None:
     gate = Gate()
     gate.open.set()
     batcher = batcher_of(gate)
@@ -81,9 +84,9 @@ def test_what_has_come_by_a_socket_shares_the_next_call() -> None:
         asked = gevent.spawn(lambda: batcher.predict([there.recv(1).decode()]))
         gevent.sleep(0.01)
         here.send(b"x")
-        batcher.predict(list("abcdef"))
+        batcher.predict(list(queries))
         assert answers(asked) == ["x"]
-    assert gate.calls == [["a", "b", "c", "d"], ["e", "f", "x"]]
+    assert gate.calls == calls
 
 
 def test_what_waits_while_the_network_is_busy_shares_the_next_call() -> None:
@@ -187,6 +190,18 @@ def test_who_is_killed_while_it_leads_leaves_the_network_to_the_next() -> None:
     assert is_unharmed(batcher)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_who_is_killed_before_a_call_leaves_the_network_to_the_others(which: int) -> None:
+    batcher = batcher_of(echo)
+    asked = [gevent.spawn(batcher.predict, [query]) for query in "abc"]
+    for greenlet in asked:
+        greenlet.start()
+    gevent.sleep(0)  # the first leads, and lets the loop look
+    asked.pop(which).kill()
+    assert [answers(each) for each in asked] == [[query] for query in "abc" if query != "abc"[which]]
+    assert is_unharmed(batcher)
+
+
 @given(st.lists(st.lists(st.text("abcx"), min_size=1, max_size=20), max_size=30), st.integers(0, 100))
 @settings(deadline=None, max_examples=100)
 def test_each_answer_goes_to_its_own_caller(requests: list[Queries], queued: int) -> None:
@@ -200,8 +215,10 @@ def test_each_answer_goes_to_its_own_caller(requests: list[Queries], queued: int
     batcher = batcher_of(network, queued=queued)
     asked = [gevent.spawn(batcher.predict, queries) for queries in requests]
     gevent.joinall(asked, timeout=10)
+    may_fail = sum(map(len, requests)) > queued or any("x" in queries for queries in requests)
     for queries, each in zip(requests, asked, strict=True):
-        with suppress(Problem):  # but never another's
+        with suppress(*[Problem] if may_fail else []):  # but never another's
             assert answers(each) == queries
-    assert is_unharmed(batcher_of(echo))
     assert batcher.queued_queries == 0
+    if queued:
+        assert is_unharmed(batcher)

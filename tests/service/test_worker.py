@@ -30,7 +30,7 @@ def test_a_worker_that_has_not_loaded_leaves_connections_to_those_that_can_answe
 
 
 @pytest.mark.parametrize(
-    ("loaded", "connections", "has_most"),
+    ("loaded", "connections", "has_more"),
     [
         ([1, 1, 0], [0, 0, 0], False),
         ([1, 1, 0], [0, 1, 0], True),
@@ -41,7 +41,7 @@ def test_a_worker_that_has_not_loaded_leaves_connections_to_those_that_can_answe
     ],
 )
 def test_a_worker_that_has_more_connections_lets_others_take_the_next(
-    worker: PunctualWorker, loaded: list[int], connections: list[int], has_most: bool
+    worker: PunctualWorker, loaded: list[int], connections: list[int], has_more: bool
 ) -> None:
     worker.loaded, worker.connections = np.array(loaded, np.bool_), np.array(connections, np.int32)
-    assert worker.has_most() == has_most
+    assert worker.has_more_than_another() == has_more

@@ -4,20 +4,21 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 
 import requests
 
 from tests.benchmarks import goal
-from tests.benchmarks.answers import CHECKED, answers, check, queries
+from tests.benchmarks.answers import CHECKED, check, queries
+from tests.benchmarks.in_process import InProcess
 from tests.benchmarks.peers import report
 from tests.benchmarks.peers.environment import NoEnvironment, environment, lock, versions
 from tests.benchmarks.peers.measure import measure, summary
 from tests.benchmarks.peers.peer import PEERS, Peer
 from tests.benchmarks.peers.server import NotServed, Target, ours, serving
-from tests.benchmarks.wrk import Load
+from tests.benchmarks.wrk import Load, require_wrk
 from tests.conftest import newest
 
 WORKERS = 2
@@ -40,6 +41,7 @@ def main() -> None:
     if arguments.lock:
         lock()
         return
+    require_wrk()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and, on the way out, the server that runs
     peers = [peer for peer in PEERS if not arguments.names or peer.name in arguments.names]
     rounds, warm_up_seconds, seconds = (1, 1, 1) if arguments.small else (3, 3, 8)
@@ -47,7 +49,10 @@ def main() -> None:
 
     servers: dict[str, Callable[[], AbstractContextManager[Target]]] = {report.OURS: partial(ours, WORKERS)}
     servers |= {peer.name: partial(serving, peer, artifact) for peer in peers}
-    loads, failures = take_turns(servers, answers(artifact, queries(CHECKED)), rounds, warm_up_seconds, seconds)
+    with closing(InProcess(artifact)) as saved_model:
+        asked = queries(CHECKED)
+        expected = dict(zip(asked, saved_model.answers(asked), strict=True))
+    loads, failures = take_turns(servers, expected, rounds, warm_up_seconds, seconds)
 
     figures = {name: summary(found) for name, found in loads.items()}
     measured = [peer for peer in peers if peer.name in figures]

@@ -34,7 +34,7 @@ PEERS = [
         distribution="flask",
         requirements="flask",
         command=GUNICORN + f" {SERVING}.flask_predict:create_app()",
-        settings="a worker for each core; `verbose=0`, without the progress bar",
+        settings="two workers; `verbose=0`, without the progress bar",
     ),
     Peer(
         name="flask-signature",
@@ -42,7 +42,7 @@ PEERS = [
         distribution="flask",
         requirements="flask",
         command=GUNICORN + f" {SERVING}.flask_signature:create_app()",
-        settings="a worker for each core; 4 threads each, which wait while the network answers another",
+        settings="two workers; 4 threads each, which wait while the network answers another",
     ),
     Peer(
         name="fastapi",
@@ -51,7 +51,7 @@ PEERS = [
         requirements="fastapi",
         command=f"uvicorn --factory {SERVING}.fastapi_app:create_app --host 127.0.0.1 --port {{ports[0]}} --workers 2"
         " --no-access-log --log-level warning",
-        settings="a worker for each core; uvloop and httptools; no access log; `async def`, since a call of the network"
+        settings="two workers; uvloop and httptools; no access log; `async def`, since a call of the network"
         " is shorter than the way to a thread and back; the answer as a pydantic model, which it serialises fastest",
     ),
     Peer(
@@ -70,7 +70,7 @@ PEERS = [
         distribution="bentoml",
         requirements="bentoml",
         command=f"bentoml serve {SERVING}.bentoml_app:Adder --host 127.0.0.1 --port {{ports[0]}}",
-        settings="a worker for each core; uvloop and httptools; no access log, no metrics; adaptive batches to 64;"
+        settings="two workers; uvloop and httptools; no access log, no metrics; adaptive batches to 64;"
         " `max_latency_ms` 1000, since with 300 it refuses requests; `async def`, which is faster than its threads",
         body='{"queries":["%s"]}',
         answer=(0,),
@@ -121,7 +121,7 @@ PEERS = [
         distribution="ray",
         requirements="ray",
         command=f"python -m {SERVING}.ray_serve_app {{ports[0]}} {{folder}}",
-        settings="a replica for each core; `@serve.batch` to 64 without a wait; `RAY_SERVE_THROUGHPUT_OPTIMIZED` and"
+        settings="two replicas; `@serve.batch` to 64 without a wait; `RAY_SERVE_THROUGHPUT_OPTIMIZED` and"
         " the HAProxy that it brings, in one thread: with 16 connections ten times as many requests/s as without",
         variables={
             "RAY_USAGE_STATS_ENABLED": "0",

@@ -1,13 +1,12 @@
 """The figures as markdown."""
 
 from tests.benchmarks import goal
-from tests.benchmarks.goal import Goal
+from tests.benchmarks.goal import MET, MISSED, Goal
 from tests.benchmarks.machine import machine
 from tests.benchmarks.peers.measure import CONNECTIONS, Figures
 from tests.benchmarks.peers.peer import PEERS
 
 OURS = "neural-adder"
-PEER_GOAL = "requests/s, to the best peer's"
 FACTOR = 2  # how many times as fast as the best peer we want to be
 FOREWORD = """\
 # Other ways to serve the same network
@@ -75,15 +74,13 @@ def unmeasured(failures: dict[str, str]) -> str:
 
 
 def _goal(figures: dict[str, Figures], count: int) -> Goal:
+    what, bound = f"requests/s, to the best peer's, {count} connection{'s' if count > 1 else ''}", f"at least {FACTOR}"
     peers = figures.keys() - {OURS}
     if OURS not in figures or not peers:
-        figure, ratio = "not measured", 0.0
-    else:
-        best = max(peers, key=lambda name: figures[name].requests_per_second[count])
-        ratio = _ratio(figures, best, count)
-        figure = f"{ratio:.2f} times {_title(best)}"
-    what = f"{PEER_GOAL}, {count} connection{'s' if count > 1 else ''}"
-    return Goal(what, f"at least {FACTOR} times", figure, is_met=ratio >= FACTOR)
+        return Goal(what, bound, "", "not measured")
+    best = max(peers, key=lambda name: figures[name].requests_per_second[count])
+    ratio = _ratio(figures, best, count)
+    return Goal(what, bound, f"{ratio:.2f} ({_title(best)})", MET if ratio >= FACTOR else MISSED)
 
 
 def _ratio(figures: dict[str, Figures], name: str, count: int) -> float:

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import requests
 
+from tests.benchmarks.machine import TICKS
 from tests.benchmarks.peers.environment import environment
 from tests.benchmarks.peers.peer import Peer
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import Service
 
 PR_SET_CHILD_SUBREAPER = 36
-TICKS = os.sysconf("SC_CLK_TCK")
 STARTING_SECONDS = 180
 ENDING_SECONDS = 15
 

@@ -11,8 +11,8 @@ class SavedModel:
     """What ADDER_SAVED_MODEL names, warm at every batch size."""
 
     def __init__(self) -> None:
-        # With a process for each core, more threads in each would only be in the other's way.
-        tf.config.threading.set_intra_op_parallelism_threads(1)
+        threads = int(os.environ.get("ADDER_TF_THREADS", "1"))
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         self._loaded = tf.saved_model.load(os.environ["ADDER_SAVED_MODEL"])
         self._serve = self._loaded.signatures["serving_default"]
