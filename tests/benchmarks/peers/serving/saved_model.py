@@ -11,8 +11,8 @@ class SavedModel:
     """What ADDER_SAVED_MODEL names, warm at every batch size."""
 
     def __init__(self) -> None:
-        threads = int(os.environ.get("ADDER_TF_THREADS", "1"))
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        # More would be in the way of the other processes: two were no faster, also for peers with one for the network.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         self._loaded = tf.saved_model.load(os.environ["ADDER_SAVED_MODEL"])
         self._serve = self._loaded.signatures["serving_default"]
