@@ -169,7 +169,7 @@ class _Listener(StreamServer):
 
     def _take_what_is_left(self) -> None:
         if not self.closed:
-            self.take(self.max_accept)
+            self.take(1 + int(self.worker.connections[self.worker.slot]) // 4)
             self.look()
 
     def _accept(self) -> Any:

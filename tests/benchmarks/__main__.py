@@ -41,7 +41,7 @@ class Extent(NamedTuple):
     requests: int  # over which memory is to stay as it is
 
 
-FULL = Extent(rounds=5, seconds=4, connections=(1, 2, 4, 8, 16, 32, 64, 128), workers=(1, 2, 3), requests=1_000_000)
+FULL = Extent(rounds=3, seconds=4, connections=(1, 2, 4, 8, 16, 32, 64, 128), workers=(1, 2, 3), requests=1_000_000)
 SMALL = Extent(rounds=1, seconds=1, connections=(1, 16, 64), workers=(2,), requests=1000)
 
 

