@@ -5,12 +5,14 @@ from pathlib import Path
 
 from flask import Flask
 
-from service import problems
+from service import problems, receipt
 from service.artifact import Artifact
 from service.repository import Repository
+from service.routes.explain import explain_routes
 from service.routes.health import health_routes
 from service.routes.models import models_routes
 from service.routes.predict import predict_routes
+from service.routes.stream import stream_routes
 from service.settings import Settings
 
 
@@ -19,8 +21,11 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path with a doubled slash is not found; no client is sent elsewhere
     repository = app.extensions["repository"] = Repository(settings, load)
+    receipt.register(app)
     problems.register(app)
     app.register_blueprint(health_routes(repository))
     app.register_blueprint(models_routes(repository))
     app.register_blueprint(predict_routes(repository, settings))
+    app.register_blueprint(stream_routes(repository, settings))
+    app.register_blueprint(explain_routes(repository, settings))
     return app

@@ -109,6 +109,11 @@ class Prediction(NamedTuple):
     confidence: float
     probabilities: npt.NDArray[np.float32]
 
+    @property
+    def steps(self) -> npt.NDArray[np.float32]:
+        """The rows that mean something: those of the answer's characters, and of its end where there is room."""
+        return self.probabilities[: len(self.answer) + 1]
+
 
 def verify(folder: Path) -> Metadata:
     """Read the metadata, and hold every file against its SHA-256, without TensorFlow. The model card and its pictures

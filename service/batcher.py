@@ -1,9 +1,11 @@
 """Many waiting requests -> one call of the network."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import gevent
 from gevent.event import Event
@@ -17,18 +19,32 @@ LAST = -2  # libev's lowest priority: what the sockets brought is handled before
 LOOKS_AFTER_SECONDS = 1.0  # a request that has waited so long may have lost its client
 
 
+class Answered(NamedTuple):
+    """One prediction for each query, in order; the time until the first of them was taken into a call, and that of all
+    calls that had some of them."""
+
+    predictions: list[Prediction]
+    queue_seconds: float
+    network_seconds: float
+
+
 class _Waiting:
     """A request's queries, and what became of them; `woken` is set when that is known, or when it is its turn to
     lead."""
 
-    __slots__ = ("begun", "deadline", "is_wanted", "looks", "predictions", "problem", "queries", "woken")
+    __slots__ = (
+        "arrived", "begun", "deadline", "deadline_seconds", "is_wanted", "looks", "network_seconds", "predictions",
+        "problem", "queries", "queue_seconds", "woken",
+    )  # fmt: skip
 
     def __init__(self, queries: list[str], deadline_seconds: float, is_wanted: Callable[[], bool]) -> None:
-        now = time.monotonic()
+        self.arrived = now = time.monotonic()
         self.queries = queries
+        self.deadline_seconds = deadline_seconds
         self.deadline, self.looks = now + deadline_seconds, now + LOOKS_AFTER_SECONDS
         self.is_wanted = is_wanted
         self.begun = 0  # so many of the queries have been taken into calls
+        self.queue_seconds = self.network_seconds = 0.0
         self.predictions: list[Prediction] = []
         self.problem: Problem | None = None
         self.woken = Event()
@@ -61,15 +77,16 @@ class Batcher:
         self._leader: _Waiting | None = None
         self.queued_queries = 0
 
-    def predict(self, queries: list[str], is_wanted: Callable[[], bool] = lambda: True) -> list[Prediction]:
-        """One prediction for each query, in order.
-
-        Raises QueueFull, DeadlineExceeded, ClientLeft where `is_wanted` has said no after a long wait, or NetworkFailed
-        where a call that had some of these queries failed. What has not been begun by then is not computed.
+    def predict(
+        self, queries: list[str], is_wanted: Callable[[], bool] = lambda: True, within_seconds: float = math.inf
+    ) -> Answered:
+        """Raises QueueFull, DeadlineExceeded after `within_seconds` or the batcher's deadline, ClientLeft where
+        `is_wanted` has said no after a long wait, or NetworkFailed where a call that had some of these queries failed.
+        What has not been begun by then is not computed. `queries` are at least one.
         """
         if self.queued_queries + len(queries) > self._max_queued_queries:
             raise QueueFull(self.queued_queries, self._max_queued_queries)
-        waiting = _Waiting(queries, self._deadline_seconds, is_wanted)
+        waiting = _Waiting(queries, min(within_seconds, self._deadline_seconds), is_wanted)
         self._queue.append(waiting)
         self.queued_queries += len(queries)
         if self._leader is None:
@@ -84,7 +101,7 @@ class Batcher:
             self._leave(waiting)
         if waiting.problem is not None:
             raise waiting.problem
-        return waiting.predictions
+        return Answered(waiting.predictions, waiting.queue_seconds, waiting.network_seconds)
 
     def _leave(self, waiting: _Waiting) -> None:
         """Let the front lead where this one led; and work no more for one whose greenlet was killed."""
@@ -101,6 +118,7 @@ class Batcher:
         taken = self._take()
         if not taken:
             return
+        begun = time.monotonic()
         try:
             predictions = iter(self._network([query for _, queries in taken for query in queries]))
             for waiting, queries in taken:
@@ -110,7 +128,9 @@ class Batcher:
             for waiting, _ in taken:
                 self._give_up(waiting, NetworkFailed())
             return
+        seconds = time.monotonic() - begun
         for waiting, _ in taken:
+            waiting.network_seconds += seconds
             if waiting.is_settled:
                 waiting.woken.set()
         last, _ = taken[-1]
@@ -127,10 +147,12 @@ class Batcher:
         while self._queue and room:
             waiting = self._queue.popleft()
             if now > waiting.deadline:
-                self._give_up(waiting, DeadlineExceeded(self._deadline_seconds))
+                self._give_up(waiting, DeadlineExceeded(waiting.deadline_seconds))
             elif now > waiting.looks and not waiting.is_wanted():
                 self._give_up(waiting, ClientLeft())
             else:
+                if not waiting.begun:
+                    waiting.queue_seconds = now - waiting.arrived
                 queries = waiting.queries[waiting.begun : waiting.begun + room]
                 waiting.begun += len(queries)
                 self.queued_queries -= len(queries)

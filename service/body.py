@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -20,16 +21,21 @@ from service.problems import (
 )
 from service.schemas import Limits
 
+READ_BYTES = 16_384  # of lines: about a thousand queries, which are answered before the next are read
 MAX_KEYS = 100  # far more than any request has; each that is unknown costs an error
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def parse(request: Request, max_bytes: int) -> Any:
-    """The JSON of the body. Raises WrongContentType, TooLarge, Incomplete, Unreadable or DuplicateKey."""
+    """The JSON of the body. Raises WrongContentType, or as `receive` and `load` do."""
     if request.mimetype != "application/json":
         raise WrongContentType(request.content_type or "")
-    body = _receive(request, max_bytes)
+    return load(receive(request, max_bytes))
+
+
+def load(body: bytes) -> Any:
+    """The JSON of a body. Raises Unreadable or DuplicateKey."""
     try:
         return json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -52,22 +58,52 @@ def validate(document: Any, schema: type[Schema], limits: Limits) -> Schema:
         raise Invalid([_field_error(each) for each in listed], error.error_count()) from error
 
 
-def _receive(request: Request, max_bytes: int) -> bytes:
-    """The body as it came from the server: Flask would cut a long chunked one, and take a short one for whole."""
+def receive(request: Request, max_bytes: int) -> bytes:
+    """The body as it came from the server: Flask would cut a long chunked one, and take a short one for whole.
+
+    Raises TooLarge or Incomplete.
+    """
     announced = request.content_length
     if announced is not None and announced > max_bytes:
         raise TooLarge(max_bytes)
-    try:
-        body: bytes = request.environ["wsgi.input"].read(max_bytes + 1)
-    except (OSError, ParseException) as error:
-        raise Incomplete("the body is badly chunked, or its sending broke off: send it again") from error
+    body = _read(request, max_bytes + 1)
     if len(body) > max_bytes:
         raise TooLarge(max_bytes)
-    if announced is not None and len(body) < announced:
-        raise Incomplete(
-            f"the body has {len(body)} bytes, and {announced} were announced: send it again, and without a pause"
-        )
+    _require_all(request, len(body))
     return body
+
+
+def lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:
+    """The lines of a body of any length, but for empty ones, as many at a time as were read.
+
+    Raises Unreadable where one is too long, or Incomplete; the lines before are given first.
+    """
+    received, rest = 0, b""
+    while piece := _read(request, READ_BYTES):
+        received += len(piece)
+        *whole, rest = (rest + piece).split(b"\n")
+        yield [line for line in whole if line.strip()]
+        if len(rest) > max_line_bytes:
+            raise Unreadable(f"a line has more than {max_line_bytes} bytes")
+    _require_all(request, received)
+    if rest.strip():
+        yield [rest]
+
+
+def _read(request: Request, most: int) -> bytes:
+    try:
+        body: bytes = request.environ["wsgi.input"].read(most)
+    except (OSError, ParseException) as error:
+        raise Incomplete("the body is badly chunked, or its sending broke off: send it again") from error
+    return body
+
+
+def _require_all(request: Request, received: int) -> None:
+    announced = request.content_length
+    if announced is not None and received < announced:
+        raise Incomplete(
+            f"the body has {received} bytes, and {announced} were announced: send it again, and without a pause"
+        )
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def post_worker_init(worker: Any) -> None:
     if has_lock:
         _announcing.release()
     if complete:
-        models = repository.all()
+        models = [artifact.metadata for artifact in repository.all()]
         worker.log.info(
             "Ready with %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' -d '{\"query\":\"%s\"}'\n",
             ", ".join(f"{metadata.name} version {metadata.version}" for metadata in models),

@@ -3,6 +3,7 @@
 Problem
 ├── Unreadable            400  not JSON, not UTF-8, nested too deep, too many keys
 │   └── DuplicateKey      400
+├── BadHeader             400
 ├── Incomplete            400  a body shorter than announced, or badly chunked
 ├── UnknownModel          404  no such model, or no such version of it
 ├── TooLarge              413
@@ -20,7 +21,7 @@ import json
 import logging
 from typing import Any, ClassVar, NamedTuple
 
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,19 @@ class Problem(Exception):
         self.errors = errors or []
         self.example: dict[str, Any] | None = None  # a body that works, set by whoever knows the route
 
+    def document(self) -> dict[str, Any]:
+        """The problem document (RFC 9457 section 3)."""
+        more: dict[str, Any] = {}
+        if self.errors:
+            more["errors"] = [error._asdict() for error in self.errors]
+        if self.example is not None:
+            more["example"] = self.example
+        return _document(self.name, self.title, self.status, self.detail, **more)
+
+    def to_json(self) -> str:
+        """That document, in ASCII."""
+        return _json(self.document())
+
 
 class Unreadable(Problem):
     name, title, status = "unreadable", "The body cannot be read as JSON", 400
@@ -59,6 +73,13 @@ class DuplicateKey(Unreadable):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"the key {quoted(key)} stands twice in one object: name each field once")
+
+
+class BadHeader(Problem):
+    name, title, status = "bad-header", "A header cannot be understood", 400
+
+    def __init__(self, header: str, value: str, rule: str) -> None:
+        super().__init__(f"the header {header} is {quoted(value)}: {rule}")
 
 
 class Incomplete(Problem):
@@ -137,16 +158,10 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def document(name: str, title: str, status: int, detail: str, **more: Any) -> str:
-    """A problem document (RFC 9457 section 3), as JSON in ASCII."""
-    members = {"type": f"/problems/{name}", "title": title, "status": status, "detail": detail, **more}
-    return json.dumps(members, separators=(",", ":"))
-
-
 def http_document(status: int, detail: str) -> str:
-    """The problem document of a status that says all there is to say."""
+    """The problem document of a status that says all there is to say, as JSON in ASCII."""
     phrase = http.HTTPStatus(status).phrase
-    return document(phrase.lower().replace(" ", "-"), phrase, status, detail)
+    return _json(_document(phrase.lower().replace(" ", "-"), phrase, status, detail))
 
 
 def raw_response(status: int, detail: str) -> bytes:
@@ -168,14 +183,19 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _from_exception)
 
 
+def answer_as_error(routes: Blueprint) -> None:
+    """Answer a problem in these routes as {"error": its sentence}, as other dialects than ours have it."""
+    routes.register_error_handler(Problem, lambda problem: _with_headers(_json({"error": problem.detail}), problem))
+
+
 def _from_problem(problem: Problem) -> Response:
-    more: dict[str, Any] = {}
-    if problem.errors:
-        more["errors"] = [error._asdict() for error in problem.errors]
-    if problem.example is not None:
-        more["example"] = problem.example
-    body = document(problem.name, problem.title, problem.status, problem.detail, **more)
-    response = Response(body, problem.status, mimetype=MEDIA_TYPE)
+    response = _with_headers(problem.to_json(), problem)
+    response.mimetype = MEDIA_TYPE
+    return response
+
+
+def _with_headers(body: str, problem: Problem) -> Response:
+    response = Response(body, problem.status, mimetype="application/json")
     if problem.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(problem.retry_after_seconds)
     return response
@@ -195,3 +215,11 @@ def _from_http(error: HTTPException) -> Response:
 def _from_exception(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
     return Response(http_document(500, "the service failed: its log says why"), 500, mimetype=MEDIA_TYPE)
+
+
+def _document(name: str, title: str, status: int, detail: str, **more: Any) -> dict[str, Any]:
+    return {"type": f"/problems/{name}", "title": title, "status": status, "detail": detail, **more}
+
+
+def _json(members: dict[str, Any]) -> str:
+    return json.dumps(members, separators=(",", ":"))

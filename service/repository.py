@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from service.artifact import Artifact, Metadata
+from service.artifact import Artifact
 from service.batcher import Batcher
 from service.problems import BrokenArtifact, UnknownModel
 from service.settings import NAME, Settings
@@ -111,10 +111,10 @@ class Repository:
             raise UnknownModel(name, version, {name: list(numbers) for name, numbers in self._served.items()})
         return versions[number]
 
-    def all(self) -> list[Metadata]:
-        """The metadata of every version that serves, in order. Raises BrokenArtifact as `find` does."""
+    def all(self) -> list[Artifact]:
+        """Every version that serves, in order. Raises BrokenArtifact as `find` does."""
         self.find()
-        return [served.artifact.metadata for versions in self._served.values() for served in versions.values()]
+        return [served.artifact for versions in self._served.values() for served in versions.values()]
 
     def _serve(self, folder: Path) -> Served:
         artifact = self._load(folder)

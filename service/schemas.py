@@ -1,14 +1,26 @@
 """Requests and responses."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+import numpy.typing as npt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from service.artifact import Evidence, Metadata, Prediction
+from service.artifact import Artifact, Evidence, Metadata, Prediction
 from service.problems import quoted
 
 RUNNERS_UP = 3
@@ -45,6 +57,10 @@ def _valid_query(text: str, info: ValidationInfo) -> str:
     return query
 
 
+class Broken(str):
+    """A sentence in the place of a query: the rule that it breaks."""
+
+
 def _not_too_many(queries: object, info: ValidationInfo) -> object:
     most = cast(Limits, info.context).max_batch_queries
     if isinstance(queries, list) and not 1 <= len(queries) <= most:
@@ -68,28 +84,57 @@ class Choice(BaseModel):
     model: str | None = None
     version: int | None = Field(None, ge=0, lt=10**9)
 
-
-class _Request(Choice):
-    model_config = ConfigDict(extra="forbid")
-
-    characters: bool = False
-
-
-class PredictRequest(_Request):
-    """The body of POST /predict."""
-
-    query: Query
-
     @staticmethod
     def example(query: str) -> dict[str, Any]:
         """A body with this query."""
         return {"query": query}
 
 
-class BatchRequest(_Request):
+class QueryRequest(Choice):
+    """The body of POST /predict/stream and of POST /explain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: Query
+
+
+class Wishes(Choice):
+    """What may be asked for beside the answer."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    characters: bool = Field(False, description="Give each character's probability and its runners-up too.")
+    min_confidence: float | None = Field(None, ge=0, le=1, description="Where the confidence is below, abstain.")
+
+
+class PredictRequest(Wishes):
+    """The body of POST /predict."""
+
+    query: Query
+    alternatives: int | None = Field(None, ge=1, le=10, description="Give so many of the most probable answers too.")
+
+
+class BatchRequest(Wishes):
     """The body of POST /predict/batch."""
 
+    on_error: Literal["fail", "report"] = Field(
+        "fail", description="Refuse the whole batch where a query breaks a rule, or put a problem in that one's place."
+    )
     queries: Annotated[list[Query], BeforeValidator(_not_too_many)]
+
+    @field_validator("queries", mode="wrap")
+    @classmethod
+    def _report(cls, queries: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[str]:
+        """Where errors are reported, each query that breaks a rule as the Broken that tells it."""
+        try:
+            return cast(list[str], validate(queries))
+        except ValidationError as error:
+            broken = {each["loc"][0]: Broken(each["msg"]) for each in error.errors(include_url=False) if each["loc"]}
+            if info.data.get("on_error") != "report" or not broken:
+                raise
+        valid = [query for index, query in enumerate(queries) if index not in broken]
+        read = iter(validate(valid) if valid else [])
+        return [broken[index] if index in broken else next(read) for index in range(len(queries))]
 
     @staticmethod
     def example(query: str) -> dict[str, Any]:
@@ -98,15 +143,16 @@ class BatchRequest(_Request):
 
 
 class Model(BaseModel):
-    """Which artifact answered."""
+    """Which artifact answered; `sha256` is that of its checksums.txt, which names every other file's."""
 
     name: str
     version: int
+    sha256: str
 
     @classmethod
-    def of(cls, metadata: Metadata) -> Self:
-        """Name and version out of the metadata."""
-        return cls(name=metadata.name, version=metadata.version)
+    def of(cls, artifact: Artifact) -> Self:
+        """What names the artifact."""
+        return cls(name=artifact.metadata.name, version=artifact.metadata.version, sha256=artifact.sha256)
 
 
 class ModelEntry(Model):
@@ -123,16 +169,26 @@ class ModelsResponse(BaseModel):
     models: list[ModelEntry]
 
     @classmethod
-    def of(cls, served: list[Metadata]) -> Self:
+    def of(cls, served: list[Artifact]) -> Self:
         """One entry for each."""
-        return cls(models=[ModelEntry.model_validate(metadata, from_attributes=True) for metadata in served])
+        return cls(
+            models=[
+                ModelEntry(
+                    **Model.of(artifact).model_dump(),
+                    network=artifact.metadata.network,
+                    query_example=artifact.metadata.query_example,
+                    evidence=artifact.metadata.evidence,
+                )
+                for artifact in served
+            ]
+        )
 
 
 # Dataclasses: pydantic would validate every answer of a batch, which takes a sixth of the whole time.
 
 
 @dataclass(slots=True, kw_only=True)
-class Alternative:
+class RunnerUp:
     """A character that could stand at a place in the answer, and its probability."""
 
     character: str
@@ -140,53 +196,91 @@ class Alternative:
 
 
 @dataclass(slots=True, kw_only=True)
-class Character(Alternative):
+class Character(RunnerUp):
     """A character of the answer, " " being its end, and the most probable others."""
 
-    runners_up: list[Alternative]
+    runners_up: list[RunnerUp]
+
+    @classmethod
+    def of(cls, probabilities: npt.NDArray[np.float32], alphabet: str) -> Self:
+        """The most probable of the alphabet, by the probabilities [V]."""
+        likeliest = np.argsort(-probabilities, kind="stable")[: 1 + RUNNERS_UP]  # of equals the first, as argmax has it
+        first, *others = [(alphabet[token], float(probabilities[token])) for token in likeliest]
+        runners_up = [RunnerUp(character=character, probability=probability) for character, probability in others]
+        return cls(character=first[0], probability=first[1], runners_up=runners_up)
+
+
+@dataclass(slots=True, kw_only=True)
+class Alternative:
+    """An answer that the network could give, and its probability."""
+
+    answer: str
+    probability: float
 
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
     """A query as the network read it, and what it answered.
 
-    `confidence` is the product of the probabilities of the answer's characters, and of its end where there is room.
+    `confidence` is the product of the probabilities of the answer's characters, and of its end where there is room;
+    `abstained` is whether it is below what the request wants at least.
     """
 
     query: str
     answer: str
     confidence: float
+    abstained: bool | None = None
     characters: list[Character] | None = None
 
     @classmethod
-    def of(cls, query: str, prediction: Prediction, alphabet: str | None, **more: Any) -> Self:
-        """With the characters where the alphabet is given, and what a subclass has more."""
-        characters = None if alphabet is None else _characters(prediction, alphabet)
+    def of(cls, query: str, prediction: Prediction, wishes: Wishes, alphabet: str, **more: Any) -> Self:
+        """With what the request wishes, and what a subclass has more."""
         answer, confidence = prediction.answer, prediction.confidence
-        return cls(query=query, answer=answer, confidence=confidence, characters=characters, **more)
+        if wishes.min_confidence is not None:
+            more["abstained"] = confidence < wishes.min_confidence
+        if wishes.characters:
+            more["characters"] = [Character.of(step, alphabet) for step in prediction.steps]
+        return cls(query=query, answer=answer, confidence=confidence, **more)
 
 
 @dataclass(slots=True, kw_only=True)
 class PredictResponse(Answer):
     """The answer to POST /predict."""
 
+    alternatives: list[Alternative] | None = None
     model: Model
 
 
 @dataclass(slots=True, kw_only=True)
 class BatchResponse:
-    """The answer to POST /predict/batch, in the order of the queries."""
+    """The answer to POST /predict/batch, in the order of the queries; one that broke a rule has its problem there."""
 
-    predictions: list[Answer]
+    predictions: Sequence[Answer | dict[str, Any]]
     model: Model
 
 
-def _characters(prediction: Prediction, alphabet: str) -> list[Character]:
-    steps = prediction.probabilities[: len(prediction.answer) + 1]  # an answer of full length has no end
-    characters = []
-    for probabilities in steps:
-        likeliest = np.argsort(-probabilities, kind="stable")[: 1 + RUNNERS_UP]  # of equals the first, as argmax has it
-        first, *others = [(alphabet[token], float(probabilities[token])) for token in likeliest]
-        runners_up = [Alternative(character=character, probability=probability) for character, probability in others]
-        characters.append(Character(character=first[0], probability=first[1], runners_up=runners_up))
-    return characters
+@dataclass(slots=True, kw_only=True)
+class DoneResponse:
+    """The last event of POST /predict/stream."""
+
+    query: str
+    answer: str
+    confidence: float
+    model: Model
+
+
+@dataclass(slots=True, kw_only=True)
+class ExplainResponse:
+    """The answer to POST /explain.
+
+    `matrix[i][j]` is by how much the probability of character j of the answer (its end included, where there is room)
+    falls when character i of the query is hidden from the network.
+    """
+
+    query: str
+    answer: str
+    confidence: float
+    hidden: list[str]
+    characters: list[str]
+    matrix: list[list[float]]
+    model: Model

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         le=1024,
         description="Processes; by default one for each core that may be used.",
     )
-    max_batch_queries: int = Field(4096, ge=1, description="Queries that one request may hold.")
+    max_batch_queries: int = Field(8192, ge=1, description="Queries that one request may hold.")
     max_body_bytes: int = Field(1_048_576, ge=1, description="Largest body of a request.")
     max_queued_queries: int = Field(
         16_384, ge=1, description="Queries that may wait for one network in each worker; more get 503."

@@ -17,6 +17,8 @@ from gunicorn.http import get_parser
 from gunicorn.http.errors import InvalidHeader, NoMoreData
 from gunicorn.workers.ggevent import GeventWorker
 
+from service import connection
+
 YIELD_SECONDS = 0.002  # for a worker that has fewer connections to take the next
 UNREAD_BYTES = 65536  # of a body that was answered unread: beyond, the connection is closed
 LINGER_SECONDS = 0.5  # for a client to read the last answer, and for its next request when the worker stops
@@ -36,10 +38,6 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
     connections: npt.NDArray[np.int32]  # shared too: how many it has
     sockets: list[Any]
     slot: int  # where in both this worker is
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._begun: dict[Any, float | None] = {}  # of each connection, when the request it is at was handed on
 
     def patch(self) -> None:
         """Nothing but the listeners: the application waits for its clients alone, and TensorFlow's and LiteRT's threads
@@ -72,7 +70,7 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
         stopped = time.monotonic()
         while greenlets and time.monotonic() < stopped + self.cfg.graceful_timeout:
             if time.monotonic() > stopped + LINGER_SECONDS:
-                for client, begun in list(self._begun.items()):
+                for client, begun in list(connection.begun.items()):
                     if begun is None:
                         _shut(client, socket.SHUT_RDWR)
             self._tend()
@@ -90,7 +88,7 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
     def handle(self, listener_name: Any, client: Any, address: Any) -> None:
         """In a greenlet of its own: one connection, from its first request to its end."""
         request, answered = None, 0
-        self._begun[client] = None
+        connection.begun[client] = None
         parser = get_parser(self.cfg, client, address)
         try:
             while True:
@@ -110,7 +108,7 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
             if parser.req_count > answered:
                 self.handle_error(request, client, address, error)
         finally:
-            del self._begun[client]
+            del connection.begun[client]
             self.connections[self.slot] -= 1
             for server in self.servers:
                 server.look()  # it may have fewer than another now
@@ -122,14 +120,14 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
             raise InvalidHeader("Host is missing", req=req)
         # A connection whose next request is always there already would never let the others come.
         gevent.sleep(0)
-        self._begun[sock] = time.monotonic()
+        connection.begun[sock] = time.monotonic()
         super().handle_request(listener_name, req, sock, addr)
-        self._begun[sock] = None
+        connection.begun[sock] = None
 
     def _tend(self) -> None:
         """At least once a second: tell the master that the loop turns, and shut out the slow."""
         self.notify()
-        for client, begun in list(self._begun.items()):
+        for client, begun in list(connection.begun.items()):
             seconds = 0 if begun is None else time.monotonic() - begun
             if seconds > self.receive_seconds:
                 _shut(client, socket.SHUT_RDWR if seconds > self.request_seconds else socket.SHUT_RD)

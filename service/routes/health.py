@@ -16,7 +16,7 @@ def health_routes(repository: Repository) -> Blueprint:
 
     @routes.get("/ready")
     def ready() -> Response:
-        models = [Model.of(metadata).model_dump() for metadata in repository.all()]
+        models = [Model.of(artifact).model_dump() for artifact in repository.all()]
         return jsonify(status="ready", models=models)
 
     return routes

@@ -1,20 +1,18 @@
 """gunicorn's configuration for this service with a constant answer in place of the network and its batches."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from service import repository
 from service.artifact import Prediction
-from service.batcher import Batcher
+from service.batcher import Answered, Batcher
 from service.gunicorn_conf import *  # noqa: F403  gunicorn reads the names of this module
 
 _PREDICTION = Prediction("579", 1.0, np.zeros((4, 12), np.float32))
 
 
 class _Constant(Batcher):
-    def predict(self, queries: list[str], is_wanted: Callable[[], bool] = lambda: True) -> list[Prediction]:  # noqa: ARG002
-        return [_PREDICTION] * len(queries)
+    def predict(self, queries: list[str], *_: object) -> Answered:
+        return Answered([_PREDICTION] * len(queries), 0.0, 0.0)
 
 
 repository.Batcher = _Constant  # type: ignore[attr-defined]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from service import batcher as batcher_module
 from service.artifact import Prediction
-from service.batcher import Batcher
+from service.batcher import Answered, Batcher
 from service.problems import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
 
 Queries = list[str]
-Asked: TypeAlias = "gevent.Greenlet[..., list[Prediction]]"
+Asked: TypeAlias = "gevent.Greenlet[..., Answered]"
 
 
 def echo(queries: Queries) -> list[Prediction]:
@@ -50,7 +50,7 @@ def ask(batcher: Batcher, *requests: Queries) -> list[Asked]:
 
 
 def answers(asked: Asked) -> Queries:
-    return [prediction.answer for prediction in asked.get(timeout=10)]
+    return [prediction.answer for prediction in asked.get(timeout=10).predictions]
 
 
 def is_unharmed(batcher: Batcher) -> bool:

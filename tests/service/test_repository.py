@@ -53,7 +53,7 @@ def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models:
     there = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty", ".hidden/1", "a name/1"]
     repository = repository_of(tmp_path, models, *there)
     assert repository.load()
-    assert [f"{metadata.name} {metadata.version}" for metadata in repository.all()] == served
+    assert [f"{each.metadata.name} {each.metadata.version}" for each in repository.all()] == served
     default = repository.find().artifact.metadata
     assert f"{default.name} {default.version}" == served[0]
 

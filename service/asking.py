@@ -1,0 +1,128 @@
+"""The one way from a route to the network: which version is asked, what it answered, and how long that took."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from flask import g, request
+
+from service.artifact import Prediction
+from service.body import parse, validate
+from service.connection import is_connected
+from service.problems import BadHeader, NetworkFailed, Problem
+from service.repository import Repository, Served
+from service.schemas import Alternative, Choice, Limits, Model, PredictRequest, PredictResponse
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Asked = TypeVar("Asked", bound=Choice)
+
+
+@dataclass(slots=True)
+class Receipt:
+    """Which version a request asked, how many queries, how long they waited for the network, and how long it took."""
+
+    served: Served
+    queries: int = 0
+    queue_seconds: float = 0.0
+    network_seconds: float = 0.0
+
+
+def choose(
+    repository: Repository, settings: Settings, read: Callable[[], Any], schema: type[Asked]
+) -> tuple[Served, Asked]:
+    """The version that the document names which `read` gives, and the document, held against it.
+
+    Raises BrokenArtifact, or with an example that works UnknownModel, Invalid, and what `read` raises.
+    """
+    served = repository.find()
+    named: dict[str, Any] = {}
+    try:
+        document = read()
+        choice = validate(document, Choice, Limits(served.artifact.metadata, settings.max_batch_queries))
+        served = repository.find(choice.model, choice.version)
+        named = choice.model_dump(exclude_none=True)
+        return served, validate(document, schema, Limits(served.artifact.metadata, settings.max_batch_queries))
+    except Problem as problem:
+        problem.example = named | schema.example(served.artifact.metadata.query_example)
+        raise
+
+
+def choose_by_body(repository: Repository, settings: Settings, schema: type[Asked]) -> tuple[Served, Asked]:
+    """The same by the request's body, which is JSON."""
+    return choose(repository, settings, lambda: parse(request, settings.max_body_bytes), schema)
+
+
+def ask(served: Served, queries: list[str]) -> list[Prediction]:
+    """One prediction for each valid query, in order, within the request's time.
+
+    Raises BadHeader, or as `Batcher.predict` does.
+    """
+    receipt = _receipt(served, len(queries))
+    answered = served.batcher.predict(queries, is_connected(request), _within_seconds())
+    receipt.queue_seconds += answered.queue_seconds
+    receipt.network_seconds += answered.network_seconds
+    return answered.predictions
+
+
+def answer(served: Served, body: PredictRequest, prediction: Prediction) -> PredictResponse:
+    """All that the body wishes to know. Raises NetworkFailed where it wants alternatives."""
+    alternatives = None
+    if body.alternatives is not None:
+        with _timed(_receipt(served, 1)):
+            best = served.artifact.k_best(body.query, body.alternatives)
+        alternatives = [Alternative(answer=answer, probability=probability) for answer, probability in best]
+    alphabet, model = served.artifact.metadata.alphabet, Model.of(served.artifact)
+    return PredictResponse.of(body.query, prediction, body, alphabet, alternatives=alternatives, model=model)
+
+
+def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.float32]]:
+    """The probabilities [V] of one character of the answer to a valid query after the other, end included where there
+    is room, as the decoder gives them. Raises NetworkFailed."""
+    receipt, steps = _receipt(served, 1), served.artifact.decode(query)
+    while True:
+        with _timed(receipt):
+            probabilities = next(steps, None)
+        if probabilities is None:
+            return
+        yield probabilities
+
+
+def _receipt(served: Served, queries: int) -> Receipt:
+    receipt: Receipt | None = g.get("receipt")
+    if receipt is None:
+        receipt = g.receipt = Receipt(served)
+    receipt.queries += queries
+    return receipt
+
+
+@contextmanager
+def _timed(receipt: Receipt) -> Iterator[None]:
+    begun = time.monotonic()
+    try:
+        yield
+    except Exception as error:
+        log.exception("the network failed")
+        raise NetworkFailed from error
+    finally:
+        receipt.network_seconds += time.monotonic() - begun
+
+
+def _within_seconds() -> float:
+    asked = request.headers.get("Request-Timeout")
+    if asked is None:
+        return math.inf
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise BadHeader("Request-Timeout", asked, "give it seconds above 0, like 2.5")
+    return seconds

@@ -1,0 +1,42 @@
+"""What every reply carries: who asked, how long it took, and that it is not to be kept."""
+
+import re
+import secrets
+import time
+
+from flask import Flask, Response, g, request
+
+from service.asking import Receipt
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+
+
+def register(app: Flask) -> None:
+    """Give every reply of `app` its X-Request-ID, echoed or made, its Server-Timing (in milliseconds, as its W3C
+    specification has it), and Cache-Control where it has none."""
+    app.before_request(_begin)
+    app.after_request(_add)
+
+
+def make_request_id() -> str:
+    """One that nobody guesses."""
+    return secrets.token_hex(16)
+
+
+def _begin() -> None:
+    g.begun = time.monotonic()
+    asked = request.headers.get("X-Request-ID", "")
+    g.request_id = asked if REQUEST_ID.fullmatch(asked) else make_request_id()
+
+
+def _add(response: Response) -> Response:
+    total = time.monotonic() - g.begun
+    receipt: Receipt | None = g.get("receipt")
+    timing = f"total;dur={1000 * total:.3f}"
+    if receipt is not None:
+        queue, network = 1000 * receipt.queue_seconds, 1000 * receipt.network_seconds
+        timing = f"queue;dur={queue:.3f}, network;dur={network:.3f}, {timing}"
+    response.headers["X-Request-ID"] = g.request_id
+    response.headers["Server-Timing"] = timing
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,40 @@
+"""POST /explain."""
+
+import numpy as np
+from flask import Blueprint, Response, jsonify
+
+from service.asking import ask, choose_by_body
+from service.repository import Repository
+from service.schemas import ExplainResponse, Model, QueryRequest
+from service.settings import Settings
+
+HIDDEN = " "  # what the network reads where a query has ended, and so knows
+
+
+def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
+    """Which character of a query matters to which of its answer, by occlusion (Zeiler and Fergus 2014, section 4.2)."""
+    routes = Blueprint("explain", __name__)
+
+    @routes.post("/explain")
+    def explain() -> Response:
+        served, body = choose_by_body(repository, settings, QueryRequest)
+        query = body.query
+        occluded = [query[:place] + HIDDEN + query[place + 1 :] for place in range(len(query))]
+        prediction, *others = ask(served, [query, *occluded])
+        steps = prediction.steps  # (T, V)
+        tokens = steps.argmax(axis=-1)
+        places = np.arange(len(tokens))
+        falls = [steps[places, tokens] - other.probabilities[places, tokens] for other in others]
+        return jsonify(
+            ExplainResponse(
+                query=query,
+                answer=prediction.answer,
+                confidence=prediction.confidence,
+                hidden=list(query),
+                characters=[served.artifact.metadata.alphabet[token] for token in tokens],
+                matrix=[fall.tolist() for fall in falls],
+                model=Model.of(served.artifact),
+            )
+        )
+
+    return routes

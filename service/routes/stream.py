@@ -1,0 +1,66 @@
+"""/predict/stream: the answer character by character, as server-sent events."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Blueprint, Response, request, stream_with_context
+from pydantic import TypeAdapter
+
+from service.asking import ask_by_character, choose
+from service.body import parse
+from service.problems import Problem
+from service.repository import Repository
+from service.schemas import Character, DoneResponse, Model, QueryRequest
+from service.settings import Settings
+
+CHARACTER, DONE = TypeAdapter(Character), TypeAdapter(DoneResponse)
+
+
+def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
+    """By POST as the other routes; by GET for a browser's EventSource, which can do no other."""
+    routes = Blueprint("stream", __name__, url_prefix="/predict/stream")
+
+    @routes.post("")
+    def post() -> Response:
+        return stream(lambda: parse(request, settings.max_body_bytes))
+
+    @routes.get("")
+    def get() -> Response:
+        return stream(_arguments)
+
+    def stream(read: Callable[[], Any]) -> Response:
+        served, body = choose(repository, settings, read, QueryRequest)
+        alphabet = served.artifact.metadata.alphabet
+        characters = (Character.of(step, alphabet) for step in ask_by_character(served, body.query))
+        first = next(characters)  # what fails before it is a problem as everywhere
+        model = Model.of(served.artifact)
+
+        def events() -> Iterator[bytes]:
+            answer, confidence = "", 1.0
+            try:
+                for character in (first, *characters):
+                    yield _event("character", CHARACTER.dump_json(character))
+                    answer += character.character
+                    confidence *= character.probability
+                done = DoneResponse(query=body.query, answer=answer.rstrip(" "), confidence=confidence, model=model)
+                yield _event("done", DONE.dump_json(done))
+            except Problem as problem:
+                yield _event("problem", problem.to_json().encode())
+
+        return Response(stream_with_context(events()), mimetype="text/event-stream")
+
+    return routes
+
+
+def _arguments() -> dict[str, Any]:
+    """Those of the URL, of which a version is a number."""
+    asked: dict[str, Any] = request.args.to_dict()
+    version = asked.get("version", "")
+    if version.isascii() and version.isdigit() and len(version) < 10:
+        asked["version"] = int(version)
+    return asked
+
+
+def _event(name: str, body: bytes) -> bytes:
+    """An event of one line (the HTML standard, section 9.2.5)."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), body)
