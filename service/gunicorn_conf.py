@@ -23,7 +23,8 @@ from flask import Flask
 from pydantic import ValidationError
 
 from service.app import create_app
-from service.artifact import Artifact, verify
+from service.artifact import Artifact
+from service.metadata import verify
 from service.problems import BrokenArtifact, raw_response
 from service.repository import open_all
 from service.settings import Settings

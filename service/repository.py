@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from service.artifact import Artifact, Metadata
+from service.artifact import Artifact
 from service.batcher import Batcher
+from service.metadata import Metadata
 from service.problems import BrokenArtifact, UnknownModel
 from service.settings import NAME, Settings
 

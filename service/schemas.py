@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from service.artifact import Evidence, Metadata, Prediction
+from service.artifact import Prediction
+from service.metadata import Evidence, Metadata
 from service.problems import quoted
 
 RUNNERS_UP = 3

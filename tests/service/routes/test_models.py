@@ -4,7 +4,8 @@ from typing import cast
 from flask.testing import FlaskClient
 
 from service.app import create_app
-from service.artifact import Artifact, Evidence, Margin, Part, Prediction
+from service.artifact import Artifact, Prediction
+from service.metadata import Evidence, Margin, Part
 from service.settings import Settings
 from tests.service.conftest import METADATA, StandIn
 
