@@ -23,7 +23,8 @@ from flask import Flask
 from pydantic import ValidationError
 
 from service.app import create_app
-from service.artifact import Artifact, verify
+from service.artifact import Artifact
+from service.metadata import verify
 from service.problems import BrokenArtifact, raw_response
 from service.repository import open_all
 from service.settings import Settings
@@ -135,12 +136,12 @@ def post_worker_init(worker: Any) -> None:
     if has_lock:
         _announcing.release()
     if complete:
-        models = [artifact.metadata for artifact in repository.all()]
+        artifacts = repository.all()
         worker.log.info(
             "Ready with %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' -d '{\"query\":\"%s\"}'\n",
-            ", ".join(f"{metadata.name} version {metadata.version}" for metadata in models),
+            ", ".join(f"{artifact.metadata.name} version {artifact.metadata.version}" for artifact in artifacts),
             bind if settings.host not in ("0.0.0.0", "::") else f"localhost:{settings.port}",  # noqa: S104
-            models[0].query_example,
+            artifacts[0].metadata.query_example,
         )
 
 

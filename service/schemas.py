@@ -20,7 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from service.artifact import Artifact, Evidence, Metadata, Prediction
+from service.artifact import Artifact, Prediction
+from service.metadata import Evidence, Metadata
 from service.problems import quoted
 
 RUNNERS_UP = 3

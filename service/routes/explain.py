@@ -1,12 +1,15 @@
 """POST /explain."""
 
 import numpy as np
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
+from pydantic import TypeAdapter
 
 from service.asking import ask, choose_by_body
 from service.repository import Repository
 from service.schemas import ExplainResponse, Model, QueryRequest
 from service.settings import Settings
+
+EXPLAINED = TypeAdapter(ExplainResponse)
 
 HIDDEN = " "  # what the network reads where a query has ended, and so knows
 
@@ -25,16 +28,15 @@ def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
         tokens = steps.argmax(axis=-1)
         places = np.arange(len(tokens))
         falls = [steps[places, tokens] - other.probabilities[places, tokens] for other in others]
-        return jsonify(
-            ExplainResponse(
-                query=query,
-                answer=prediction.answer,
-                confidence=prediction.confidence,
-                hidden=list(query),
-                characters=[served.artifact.metadata.alphabet[token] for token in tokens],
-                matrix=[fall.tolist() for fall in falls],
-                model=Model.of(served.artifact),
-            )
+        explained = ExplainResponse(
+            query=query,
+            answer=prediction.answer,
+            confidence=prediction.confidence,
+            hidden=list(query),
+            characters=[served.artifact.metadata.alphabet[token] for token in tokens],
+            matrix=[fall.tolist() for fall in falls],
+            model=Model.of(served.artifact),
         )
+        return Response(EXPLAINED.dump_json(explained), mimetype="application/json")
 
     return routes

@@ -1,15 +1,20 @@
 """A stand-in for the network, so that what is around it can be tested without TensorFlow."""
 
+import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from service.app import create_app
-from service.artifact import Artifact, Golden, Metadata, Prediction
+from service.artifact import Artifact, Prediction
+from service.metadata import Golden, Metadata
 from service.settings import Settings
 
 METADATA = Metadata(
@@ -27,6 +32,9 @@ METADATA = Metadata(
 )
 
 
+SHA256 = "5f" * 32
+
+
 class StandIn:
     """Answers a query with its own first operand: nobody can take that for a sum, or for another query's answer.
 
@@ -34,6 +42,8 @@ class StandIn:
     """
 
     metadata = METADATA
+    sha256 = SHA256
+    signature_def: ClassVar[dict[str, Any]] = {}
 
     def predict(self, queries: list[str]) -> list[Prediction]:
         return [self.answer(query) for query in queries]
@@ -43,6 +53,15 @@ class StandIn:
         probabilities = np.tile(np.linspace(0.06, 0.03, 12, dtype=np.float32), (4, 1))
         probabilities[range(4), [METADATA.alphabet.index(character) for character in answer.ljust(4)]] = 0.5
         return Prediction(answer, 0.5 ** min(len(answer) + 1, 4), probabilities)
+
+    def decode(self, query: str) -> Iterator[npt.NDArray[np.float32]]:
+        answer, _, probabilities = self.answer(query)
+        yield from probabilities[: len(answer) + 1]
+
+    def k_best(self, query: str, k: int) -> list[tuple[str, float]]:
+        """The answer, and the numbers behind it, each half as probable as the one before."""
+        answer, confidence, _ = self.answer(query)
+        return [(str(int(answer) + place), confidence / 2**place) for place in range(k)]
 
 
 def app_of(network: Any, tmp_path: Path, **settings: Any) -> Flask:
@@ -56,3 +75,11 @@ def app_of(network: Any, tmp_path: Path, **settings: Any) -> Flask:
 @pytest.fixture
 def client(tmp_path: Path) -> FlaskClient:
     return app_of(StandIn(), tmp_path, max_batch_queries=10, max_body_bytes=1000).test_client()
+
+
+def edit_metadata(artifact: Path, **changes: Any) -> None:
+    """Change the metadata, and its checksum with it, as a badly made artifact would have it."""
+    file, checksums = artifact / "metadata.json", artifact / "checksums.txt"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    checksums.write_text(checksums.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))

@@ -4,7 +4,8 @@ from typing import Any, cast
 
 import pytest
 
-from service.artifact import Artifact, Metadata, verify
+from service.artifact import Artifact
+from service.metadata import Metadata, verify
 from service.problems import BrokenArtifact, UnknownModel
 from service.repository import Repository, open_all
 from service.settings import Settings

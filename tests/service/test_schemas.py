@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.artifact import Metadata
+from service.metadata import Metadata
 from service.schemas import Limits, PredictRequest
 from tests.service.conftest import METADATA
 

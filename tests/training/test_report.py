@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
-from service.artifact import verify
+from service.metadata import verify
 from tests.conftest import ROOT, missing, newest, run_training
 from training import evaluate, metadata, report, task
 
@@ -67,7 +67,7 @@ def test_a_card_has_its_pictures_and_the_artifact_is_still_whole(
     assert shown == ["encoder.png", "decoder.png", "learning_curves.png", "wrong_shares.png", "wrong_answers.png"]
     for file in shown:
         assert (artifact / file).read_bytes().startswith(b"\x89PNG\r\n")
-    assert verify(artifact).version == 1
+    assert verify(artifact).metadata.version == 1
 
 
 def test_a_picture_that_says_nothing_is_not_drawn(

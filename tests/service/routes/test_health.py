@@ -4,7 +4,7 @@ from flask.testing import FlaskClient
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.conftest import StandIn, app_of
+from tests.service.conftest import SHA256, StandIn, app_of
 
 
 def test_a_worker_that_cannot_load_lives_and_says_so(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_a_worker_that_cannot_load_lives_and_says_so(tmp_path: Path) -> None:
 
 def test_a_loaded_worker_is_ready(tmp_path: Path) -> None:
     response = app_of(StandIn(), tmp_path).test_client().get("/health/ready")
-    assert response.json == {"status": "ready", "models": [{"name": "adder", "version": 1}]}
+    assert response.json == {"status": "ready", "models": [{"name": "adder", "version": 1, "sha256": SHA256}]}
 
 
 def test_a_probe_answers_head_too(client: FlaskClient) -> None:

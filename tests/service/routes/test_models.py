@@ -4,9 +4,10 @@ from typing import cast
 from flask.testing import FlaskClient
 
 from service.app import create_app
-from service.artifact import Artifact, Evidence, Margin, Part, Prediction
+from service.artifact import Artifact, Prediction
+from service.metadata import Evidence, Margin, Part
 from service.settings import Settings
-from tests.service.conftest import METADATA, StandIn
+from tests.service.conftest import METADATA, SHA256, StandIn
 
 HALF = Part(queries=4, wrong=2, exact_match=0.5)
 EVIDENCE = Evidence(
@@ -41,6 +42,7 @@ def test_the_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
     assert adder == {
         "name": "adder",
         "version": 1,
+        "sha256": SHA256,
         "network": "repeat_vector",
         "query_example": "123+456",
         "evidence": None,
@@ -51,11 +53,11 @@ def test_the_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
 def test_the_model_that_is_named_answers(tmp_path: Path) -> None:
     client = client_of(tmp_path)
     answered = client.post("/predict", json={"query": "12+34", "model": "other", "version": 1}).get_json()
-    assert (answered["answer"], answered["model"]) == ("43", {"name": "other", "version": 1})
+    assert (answered["answer"], answered["model"]) == ("43", {"name": "other", "version": 1, "sha256": SHA256})
     assert client.post("/predict", json={"query": "12+34"}).get_json()["answer"] == "12"
     batch = client.post("/predict/batch", json={"queries": ["1+2", "3+4"], "model": "other"}).get_json()
     assert [prediction["answer"] for prediction in batch["predictions"]] == ["2", "4"]
-    assert batch["model"] == {"name": "other", "version": 1}
+    assert batch["model"] == {"name": "other", "version": 1, "sha256": SHA256}
 
 
 def test_an_unknown_model_is_a_404_that_names_those_there_are(tmp_path: Path) -> None:

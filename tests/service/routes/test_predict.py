@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from service.artifact import Prediction
-from tests.service.conftest import METADATA, StandIn, app_of
+from tests.service.conftest import METADATA, SHA256, StandIn, app_of
 
 
 def test_a_query_is_answered_with_what_the_network_says(client: FlaskClient) -> None:
@@ -23,7 +23,7 @@ def test_a_query_is_answered_with_what_the_network_says(client: FlaskClient) -> 
         "query": "123+456",
         "answer": "123",
         "confidence": 0.0625,
-        "model": {"name": "adder", "version": 1},
+        "model": {"name": "adder", "version": 1, "sha256": SHA256},
     }
 
 
@@ -60,7 +60,7 @@ def test_a_batch_is_answered_in_order(client: FlaskClient) -> None:
     assert response.json is not None
     assert [each["answer"] for each in response.json["predictions"]] == ["3", "1", "2"]
     assert [each["query"] for each in response.json["predictions"]] == ["3+1", "1+1", "2+1"]
-    assert response.json["model"] == {"name": "adder", "version": 1}
+    assert response.json["model"] == {"name": "adder", "version": 1, "sha256": SHA256}
 
 
 def test_the_version_is_that_of_the_artifact(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_version_is_that_of_the_artifact(tmp_path: Path) -> None:
         metadata = METADATA.model_copy(update={"version": 3})
 
     client = app_of(Third(), tmp_path).test_client()
-    third = {"name": "adder", "version": 3}
+    third = {"name": "adder", "version": 3, "sha256": SHA256}
     assert client.post("/predict", json={"query": "1+1"}).get_json()["model"] == third
     assert client.post("/predict/batch", json={"queries": ["1+1"]}).get_json()["model"] == third
     assert client.get("/health/ready").get_json()["models"] == [third]
