@@ -7,6 +7,7 @@ from training import compare, fit, metadata
 from training.__main__ import cli
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # TensorFlow's own
 def test_what_each_recipe_gave_is_written_into_the_artifact(
     artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
