@@ -124,5 +124,6 @@ def _field_error(error: Any) -> FieldError:
     path = "".join(
         "/" + quote(str(part)[:100].replace("~", "~0").replace("/", "~1"), safe="~") for part in error["loc"]
     )
-    detail = "the body should be a JSON object" if error["type"] == "model_type" else error["msg"]
+    whose = "it" if error["loc"] else "the body"
+    detail = f"{whose} should be a JSON object" if error["type"] == "model_type" else error["msg"]
     return FieldError(f"#{path}", detail)

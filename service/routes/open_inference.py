@@ -22,6 +22,14 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 DATATYPES = {"DT_STRING": "BYTES", "DT_FLOAT": "FP32"}
 
 
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise broken("it has half of a surrogate pair: send whole characters") from error
+    return text
+
+
 def _queries_only(shape: list[int]) -> list[int]:
     if shape[1:] not in ([], [1]) or not shape:
         raise broken(f"{quoted(str(shape))} is not the shape of queries, [N] or [N, 1]")
@@ -75,7 +83,7 @@ class _Parameters(_Strict):
 
 
 class _InferRequest(_Strict):
-    id: str = ""
+    id: Annotated[str, AfterValidator(_whole)] = ""
     parameters: _Parameters = _Parameters()
     inputs: Annotated[list[_Input], Field(min_length=1, max_length=1)]
     outputs: Annotated[list[_Output], Field(max_length=3)] = []
@@ -160,37 +168,40 @@ def _document(body: bytes, json_length: str | None) -> Any:
     if json_length is None:
         json_length = str(len(body))
     elif not re.fullmatch("[0-9]{1,18}", json_length) or int(json_length) > len(body):
-        raise BadHeader(JSON_LENGTH, json_length, f"give the length of the JSON, at most {len(body)} bytes of body")
+        rule = f"give the length of the JSON, at most the {len(body)} bytes of the body"
+        raise BadHeader(JSON_LENGTH, json_length, rule)
     elif int(json_length) == 0:
         query = {"name": "query", "datatype": "BYTES", "shape": [1], "data": [text_of(body)]}
         return {"inputs": [query], "parameters": {"binary_data_output": True}}
     document, binary = load(body[: int(json_length)]), body[int(json_length) :]
-    size = "/parameters/binary_data_size"
+    follow = f"{len(binary)} bytes follow the JSON, and"
     match document:
         case {"inputs": [{"parameters": {"binary_data_size": announced}} as tensor]}:
             if "data" in tensor:
-                raise _invalid("/data", "the data is announced in binary too: give it once")
+                raise _invalid("/data", "it is there in binary too: send one, or leave binary_data_size out")
             if announced != len(binary):
-                raise _invalid(size, f"{len(binary)} bytes follow the JSON, and not so many are announced")
+                raise _invalid("/parameters/binary_data_size", f"{follow} not so many are announced")
             tensor["data"] = _elements(binary)
         case _ if binary:
-            raise _invalid(size, f"{len(binary)} bytes follow the JSON, and none are announced")
+            raise _invalid("/parameters/binary_data_size", f"{follow} none are announced")
     return document
 
 
 def _elements(binary: bytes) -> list[str]:
-    """The texts of BYTES elements: each has its length before it, in four bytes, the lowest first."""
+    """The texts of BYTES elements: each has its length before it, in four bytes, the lowest first. Raises Invalid."""
     texts: list[str] = []
     start = 0
     while start < len(binary):
         begin = start + 4
-        end = begin + int.from_bytes(binary[start:begin], "little")
-        if max(begin, end) > len(binary):
-            raise _invalid(
-                "/data", f"element {len(texts)} of the binary data has {end - begin} bytes, which are not there"
-            )
-        texts.append(text_of(binary[begin:end]))
-        start = end
+        if begin > len(binary):
+            there = len(binary) - start
+            raise _invalid("/data", f"element {len(texts)} in binary ends after {there} of 4 bytes of its length")
+        length = int.from_bytes(binary[start:begin], "little")
+        start = begin + length
+        if start > len(binary):
+            there = len(binary) - begin
+            raise _invalid("/data", f"element {len(texts)} in binary has {there} of the {length} bytes of its length")
+        texts.append(text_of(binary[begin:start]))
     return texts
 
 
