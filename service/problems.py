@@ -9,6 +9,7 @@ Problem
 ├── UnknownModel          404  no such model, or no such version of it
 ├── TooLarge              413
 ├── WrongContentType      415
+├── WrongContentEncoding  415
 ├── Invalid               422  fields that break a rule, each named
 ├── ClientLeft            499  and nobody reads it
 ├── QueueFull             503
@@ -116,6 +117,13 @@ class WrongContentType(Problem):
         super().__init__(
             f"the content type is {quoted(content_type)}: send the header 'content-type: application/json'"
         )
+
+
+class WrongContentEncoding(Problem):
+    name, title, status = "wrong-content-encoding", "The body is compressed in an unknown way", 415
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"the content encoding is {quoted(encoding)}: send the body as it is, or in gzip or deflate")
 
 
 class Invalid(Problem):
