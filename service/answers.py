@@ -11,7 +11,7 @@ class Model:
 
     name: str
     version: int
-    sha256: str | None = None
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
