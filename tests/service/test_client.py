@@ -213,7 +213,6 @@ def test_a_problem_is_an_exception_with_all_its_members(standin: StandIn, client
         document({"error": "no"}, 404),
         body(b"", 302, Location="/predict"),
         body(b"", 204),
-        in_chunks(b" " * 2**20),
         in_chunks(b" "),
         lambda connection: connection.begin(Content_Length=2),
         lambda connection: connection.begin(Content_Encoding="gzip", Content_Length=0),
@@ -221,9 +220,17 @@ def test_a_problem_is_an_exception_with_all_its_members(standin: StandIn, client
     ],
 )
 def test_what_the_service_would_not_say(standin: StandIn, answer: Callable[[Connection], None]) -> None:
-    standin.answers = [answer]
+    standin.answers = [answer, document(ANSWER)]
     with Client(standin.url, answer_seconds=0.1, retries=0) as client, pytest.raises(NotAnswered, match=standin.url):
         client.predict("123+456")
+
+
+def test_an_answer_without_end(standin: StandIn) -> None:
+    standin.answers = [in_chunks(b" " * 2**20)]
+    begun = time.monotonic()
+    with Client(standin.url, answer_seconds=20) as client, pytest.raises(NotAnswered, match="gave no end"):
+        client.predict("1+1")
+    assert time.monotonic() - begun < 10
 
 
 def test_nobody_there() -> None:
@@ -266,10 +273,8 @@ def test_characters_come_while_they_are_written(standin: StandIn, client: Client
 
 
 def test_events_as_the_standard_has_them(standin: StandIn, client: Client) -> None:
-    odd = (
-        EVENT.replace(b", ", b",\r\ndata:").replace(b"\n\n", b"\r\n\r\n").replace(b"event: ", b": hello\nid: 1\nevent:")
-    )
-    unknown = b"event: news\ndata: x\n\ndata: no name\n\nevent: character\n\nretry\n\n"
+    odd = EVENT.replace(b", ", b",\ndata:").replace(b"event: ", b": hello\nid: 1\nevent:").replace(b"\n", b"\r\n")
+    unknown = b"data: no name\n\nevent: news\ndata: x\n\nevent: character\n\nretry\n\n"
     standin.answers = [in_chunks(odd[:30], odd[30:], unknown, DONE, b"")]
     assert list(client.stream("123+456")) == [CHARACTER, PREDICTION]
 
@@ -294,7 +299,7 @@ def test_a_stream_that_breaks_off(standin: StandIn, client: Client, rest: bytes)
 def by_line(connection: Connection) -> None:
     asked = [json.loads(line) for line in connection.body.splitlines()]
     answers = [INVALID if each["query"] == "1" else ANSWER | {"query": each["query"]} for each in asked]
-    in_chunks(*(json.dumps(answer).encode() + b"\n" for answer in answers), b"")(connection)
+    body("\n".join(map(json.dumps, answers)).encode())(connection)
 
 
 def test_many_queries_over_one_connection(standin: StandIn, client: Client) -> None:
