@@ -33,7 +33,8 @@ def pages_routes(repository: Repository, settings: Settings) -> Blueprint:
         response = make_response(render_template("index.html", shown=shown))
         response.cache_control.no_cache = True
         response.add_etag()
-        return response.make_conditional(request)
+        response.make_conditional(request)
+        return response
 
     @routes.get("/models/<model>/<int:version>/<name>.png")
     def picture(model: str, version: int, name: str) -> Response:
