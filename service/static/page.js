@@ -192,8 +192,8 @@ function element(name, className = "", text = "") {
 
 /** Never rounded to certain or impossible. */
 function percent(probability) {
-  if (probability > 0.9999) return "> 99.99%";
-  if (probability < 0.0001) return "< 0.01%";
+  if (probability > 0.9999) return ">99.99%";
+  if (probability < 0.0001) return "<0.01%";
   return `${(100 * probability).toFixed(2)}%`;
 }
 

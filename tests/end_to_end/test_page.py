@@ -57,10 +57,15 @@ def shown_answer(page: Page) -> str:
     return "".join(tile for tile in tiles if tile != "end")
 
 
+def run(command: str) -> Any:
+    """The JSON that this line of a shell prints."""
+    return json.loads(subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout)
+
+
 def as_percent(probability: float) -> str:
     if probability > 0.9999:
-        return "> 99.99%"
-    return "< 0.01%" if probability < 0.0001 else f"{100 * probability:.2f}%"
+        return ">99.99%"
+    return "<0.01%" if probability < 0.0001 else f"{100 * probability:.2f}%"
 
 
 @pytest.mark.usefixtures("curl")
@@ -82,9 +87,7 @@ def test_a_query_shows_all_that_the_service_says(service: Service, visit: Open) 
 
     page.get_by_role("button", name="Copy").click()
     expect(page.locator("#copied")).to_have_text("Copied.")
-    command = page.evaluate("navigator.clipboard.readText()")
-    answered = subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout
-    assert json.loads(answered)["answer"] == shown_answer(page) == said["answer"]
+    assert run(page.evaluate("navigator.clipboard.readText()"))["answer"] == shown_answer(page) == said["answer"]
 
 
 def test_the_heat_map_is_a_table_of_what_explain_says(service: Service, visit: Open) -> None:
@@ -116,6 +119,7 @@ def test_a_wrong_answer_is_shown_as_it_is(service: Service, visit: Open) -> None
     assert 0.5 < float(share) < 1
 
 
+@pytest.mark.usefixtures("curl")
 def test_a_bad_query_is_told_beside_the_field(service: Service, visit: Open) -> None:
     page = visit()
     ask(page, "1+2")
@@ -127,6 +131,7 @@ def test_a_bad_query_is_told_beside_the_field(service: Service, visit: Open) -> 
     expect(query).to_have_accessible_description(re.compile(re.escape(refused["errors"][0]["detail"])))
     assert query.get_attribute("aria-invalid") == "true"
     expect(page.locator("#result")).to_be_hidden()
+    assert run(page.locator("#curl").text_content() or "")["detail"] == refused["detail"]
     query.press("Escape")
     expect(query).to_have_value("")
     expect(page.locator("#problem")).to_be_hidden()
