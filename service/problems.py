@@ -4,10 +4,12 @@ Problem
 ├── Unreadable            400  not JSON, not UTF-8, nested too deep, too many keys
 │   └── DuplicateKey      400
 ├── BadHeader             400
+├── InvalidArgument       400  what TensorFlow Serving calls so, in its words
 ├── Incomplete            400  a body shorter than announced, or badly chunked
 ├── UnknownModel          404  no such model, or no such version of it
 ├── TooLarge              413
 ├── WrongContentType      415
+├── WrongContentEncoding  415
 ├── Invalid               422  fields that break a rule, each named
 ├── ClientLeft            499  and nobody reads it
 ├── QueueFull             503
@@ -19,14 +21,16 @@ Problem
 import http
 import json
 import logging
+import re
 from typing import Any, ClassVar, NamedTuple
 
-from flask import Blueprint, Flask, Response, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+DIALECTS = re.compile(r"/v[12](/|$)")  # paths where others' clients expect {"error": ...}
 
 
 class FieldError(NamedTuple):
@@ -82,6 +86,10 @@ class BadHeader(Problem):
         super().__init__(f"the header {header} is {quoted(value)}: {rule}")
 
 
+class InvalidArgument(Problem):
+    name, title, status = "invalid-argument", "The request breaks a rule of TensorFlow Serving's REST API", 400
+
+
 class Incomplete(Problem):
     name, title, status = "incomplete", "The body ended early", 400
 
@@ -111,11 +119,18 @@ class WrongContentType(Problem):
         )
 
 
+class WrongContentEncoding(Problem):
+    name, title, status = "wrong-content-encoding", "The body is compressed in an unknown way", 415
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"the content encoding is {quoted(encoding)}: send the body as it is, or in gzip or deflate")
+
+
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
 
     def __init__(self, errors: list[FieldError], broken: int) -> None:
-        more = f" (and {broken - 1} more, see errors)" if broken > 1 else ""
+        more = f" (and {broken - 1} more)" if broken > 1 else ""
         super().__init__(f"{errors[0].pointer}: {errors[0].detail}{more}", errors)
 
 
@@ -158,15 +173,15 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def http_document(status: int, detail: str) -> str:
-    """The problem document of a status that says all there is to say, as JSON in ASCII."""
+def http_document(status: int, detail: str) -> dict[str, Any]:
+    """The problem document of a status that says all there is to say."""
     phrase = http.HTTPStatus(status).phrase
-    return _json(_document(phrase.lower().replace(" ", "-"), phrase, status, detail))
+    return _document(phrase.lower().replace(" ", "-"), phrase, status, detail)
 
 
 def raw_response(status: int, detail: str) -> bytes:
     """That document as a whole HTTP response, for what gunicorn refuses before the application sees it."""
-    body = http_document(status, detail)
+    body = _json(http_document(status, detail))
     head = [
         f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}",
         "Connection: close",
@@ -177,25 +192,14 @@ def raw_response(status: int, detail: str) -> bytes:
 
 
 def register(app: Flask) -> None:
-    """Answer every error of `app` with a problem document."""
+    """Answer every error of `app` with a problem document, or in another dialect than ours as that has it."""
     app.register_error_handler(Problem, _from_problem)
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(Exception, _from_exception)
 
 
-def answer_as_error(routes: Blueprint) -> None:
-    """Answer a problem in these routes as {"error": its sentence}, as other dialects than ours have it."""
-    routes.register_error_handler(Problem, lambda problem: _with_headers(_json({"error": problem.detail}), problem))
-
-
 def _from_problem(problem: Problem) -> Response:
-    response = _with_headers(problem.to_json(), problem)
-    response.mimetype = MEDIA_TYPE
-    return response
-
-
-def _with_headers(body: str, problem: Problem) -> Response:
-    response = Response(body, problem.status, mimetype="application/json")
+    response = _response(problem.document())
     if problem.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(problem.retry_after_seconds)
     return response
@@ -203,9 +207,11 @@ def _with_headers(body: str, problem: Problem) -> Response:
 
 def _from_http(error: HTTPException) -> Response:
     """Flask's own: no such route, wrong method."""
-    status = error.code or 500
-    detail = f"{request.method} {request.path} is not served: POST /predict answers a query, POST /predict/batch many"
-    response = Response(http_document(status, detail), status, mimetype=MEDIA_TYPE)
+    asked = f"{request.method} {request.path}"
+    detail = f"{asked} is not served: POST /predict answers a query, POST /predict/batch many"
+    if DIALECTS.match(request.path):
+        detail = f"Malformed request: {asked}"  # as TensorFlow Serving says it
+    response = _response(http_document(error.code or 500, detail))
     for header, value in error.get_headers():
         if header != "Content-Type":
             response.headers[header] = value
@@ -214,7 +220,14 @@ def _from_http(error: HTTPException) -> Response:
 
 def _from_exception(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
-    return Response(http_document(500, "the service failed: its log says why"), 500, mimetype=MEDIA_TYPE)
+    return _response(http_document(500, "the service failed: its log says why"))
+
+
+def _response(document: dict[str, Any]) -> Response:
+    if not DIALECTS.match(request.path):
+        return Response(_json(document), document["status"], mimetype=MEDIA_TYPE)
+    status = 400 if document["status"] == Invalid.status else document["status"]  # no dialect but ours has 422
+    return Response(_json({"error": document["detail"]}), status, mimetype="application/json")
 
 
 def _document(name: str, title: str, status: int, detail: str, **more: Any) -> dict[str, Any]:

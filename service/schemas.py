@@ -43,18 +43,18 @@ def _valid_query(text: str, info: ValidationInfo) -> str:
     like = f"like {metadata.query_example!r}"
     operands = [operand.strip(" ") for operand in text.split("+")]
     if len(operands) != 2 or not all(re.fullmatch("[0-9]+", operand) for operand in operands):
-        raise _broken(f"{quoted(text)} is not a query: write two whole numbers with one '+' between, {like}")
+        raise broken(f"{quoted(text)} is not a query: write two whole numbers with one '+' between, {like}")
     for operand in operands:
         if len(operand) > 1 and operand.startswith("0"):
-            raise _broken(f"the operand {quoted(operand)} has a leading zero: write it without, {like}")
+            raise broken(f"the operand {quoted(operand)} has a leading zero: write it without, {like}")
         # By length first: Python refuses to read very long numbers.
         if len(operand) > len(str(metadata.largest_operand)) or int(operand) > metadata.largest_operand:
-            raise _broken(
+            raise broken(
                 f"the operand {quoted(operand)} is too large: {metadata.largest_operand} is the largest, {like}"
             )
     query = "+".join(operands)
     if not metadata.pattern.fullmatch(query):
-        raise _broken(f"{quoted(text)} does not match {metadata.query_pattern}, the form that this model reads, {like}")
+        raise broken(f"{quoted(text)} does not match {metadata.query_pattern}, the form that this model reads, {like}")
     return query
 
 
@@ -65,16 +65,18 @@ class Broken(str):
 def _not_too_many(queries: object, info: ValidationInfo) -> object:
     most = cast(Limits, info.context).max_batch_queries
     if isinstance(queries, list) and not 1 <= len(queries) <= most:
-        raise _broken(f"a batch holds 1 to {most} queries, and this one {len(queries)}")
+        raise broken(f"a batch holds 1 to {most} queries, and this one {len(queries)}")
     return queries
 
 
-def _broken(sentence: str) -> PydanticCustomError:
+def broken(sentence: str) -> PydanticCustomError:
+    """For a validator to raise where its rule is broken."""
     # The sentence is no template: braces in it are the client's.
     return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
 
 
 Query = Annotated[str, AfterValidator(_valid_query)]
+Queries = Annotated[list[Query], BeforeValidator(_not_too_many)]
 
 
 class Choice(BaseModel):
@@ -121,7 +123,7 @@ class BatchRequest(Wishes):
     on_error: Literal["fail", "report"] = Field(
         "fail", description="Refuse the whole batch where a query breaks a rule, or put a problem in that one's place."
     )
-    queries: Annotated[list[Query], BeforeValidator(_not_too_many)]
+    queries: Queries
 
     @field_validator("queries", mode="wrap")
     @classmethod

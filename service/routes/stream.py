@@ -1,6 +1,7 @@
 """/predict/stream: the answer character by character, as server-sent events."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from flask import Blueprint, Response, request, stream_with_context
@@ -38,7 +39,7 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
         def events() -> Iterator[bytes]:
             answer, confidence = "", 1.0
             try:
-                for character in (first, *characters):
+                for character in chain([first], characters):
                     yield _event("character", CHARACTER.dump_json(character))
                     answer += character.character
                     confidence *= character.probability

@@ -18,7 +18,7 @@ from service.metadata import Golden, Metadata
 from service.settings import Settings
 
 METADATA = Metadata(
-    format_version=2,
+    format_version=3,
     name="adder",
     version=1,
     network="repeat_vector",
@@ -35,6 +35,12 @@ METADATA = Metadata(
 SHA256 = "5f" * 32
 
 
+def tensor_info(dtype: str, *shape: int) -> dict[str, Any]:
+    """As protobuf writes a TensorInfo."""
+    dimensions = [{"size": str(size), "name": ""} for size in shape]
+    return {"name": "it:0", "dtype": dtype, "tensor_shape": {"dim": dimensions, "unknown_rank": False}}
+
+
 class StandIn:
     """Answers a query with its own first operand: nobody can take that for a sum, or for another query's answer.
 
@@ -43,7 +49,16 @@ class StandIn:
 
     metadata = METADATA
     sha256 = SHA256
-    signature_def: ClassVar[dict[str, Any]] = {}
+    signature_def: ClassVar[dict[str, Any]] = {
+        "inputs": {"query": tensor_info("DT_STRING", -1)},
+        "outputs": {
+            "answer": tensor_info("DT_STRING", -1),
+            "confidence": tensor_info("DT_FLOAT", -1),
+            "probabilities": tensor_info("DT_FLOAT", -1, 4, 12),
+        },
+        "method_name": "tensorflow/serving/predict",
+        "defaults": {},
+    }
 
     def predict(self, queries: list[str]) -> list[Prediction]:
         return [self.answer(query) for query in queries]

@@ -1,3 +1,6 @@
+import gzip
+import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +78,38 @@ def test_a_body_above_the_limit_is_refused(client: FlaskClient) -> None:
 def test_a_body_at_the_limit_is_read(client: FlaskClient) -> None:
     body = b'{"query": "1+1"}'.ljust(1000)
     assert client.post("/predict", data=body, content_type="application/json").status_code == 200
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_compressed_body_is_unpacked(client: FlaskClient, encoding: str, compress: Any) -> None:
+    def post(body: bytes) -> Any:
+        headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+        response = client.post("/predict", data=body, headers=headers)
+        return response.status_code, response.get_json(force=True)
+
+    body = b'{"query": "12+3"}'
+    assert post(compress(body))[1]["answer"] == "12"
+    status, problem = post(compress(body)[:-5])
+    assert (status, problem["detail"]) == (400, "the compressed body ends early: send it again")
+    status, problem = post(body)
+    assert (status, problem["detail"]) == (400, f"the body is not compressed with {encoding}, or was damaged")
+    for unpacked in (1001, 100_000):
+        status, problem = post(compress(b" " * unpacked))
+        assert (status, problem["type"]) == (413, "/problems/too-large")
+
+
+def test_no_more_is_unpacked_than_may_be_there(tmp_path: Path) -> None:
+    client = app_of(StandIn(), tmp_path, max_body_bytes=100_000).test_client()
+    bomb = gzip.compress(bytes(50_000_000))
+    assert len(bomb) < 100_000
+    tracemalloc.start()
+    assert refused(client, bomb, headers={"Content-Encoding": "gzip"})[:2] == (413, "/problems/too-large")
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 5_000_000
+
+
+def test_another_compression_is_refused(client: FlaskClient) -> None:
+    status, kind, detail = refused(client, b"{}", headers={"Content-Encoding": "br"})
+    assert (status, kind) == (415, "/problems/wrong-content-encoding")
+    assert detail == "the content encoding is 'br': send the body as it is, or in gzip or deflate"

@@ -14,12 +14,13 @@ from tests.benchmarks import goal
 from tests.benchmarks.answers import CHECKED, check, queries
 from tests.benchmarks.in_process import InProcess
 from tests.benchmarks.peers import report
-from tests.benchmarks.peers.environment import NoEnvironment, environment, lock, versions
+from tests.benchmarks.peers.environment import environment, lock, versions
 from tests.benchmarks.peers.measure import measure, summary
 from tests.benchmarks.peers.peer import PEERS, Peer
 from tests.benchmarks.peers.server import NotServed, Target, ours, serving
 from tests.benchmarks.wrk import Load, require_wrk
 from tests.conftest import newest
+from tests.environments import NoEnvironment
 
 WORKERS = 2
 PAGE = Path(__file__).parents[1] / "PEERS.md"

@@ -1,39 +1,18 @@
 """A virtual environment for each peer: their dependencies exclude one another's, and the project's."""
 
 import subprocess
-import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
+from tests import environments
 from tests.conftest import ROOT
 
-UV = Path(sys.executable).with_name("uv")
 REQUIREMENTS = Path(__file__).with_name("requirements").relative_to(ROOT)
 
 
-class NoEnvironment(Exception):
-    """A peer's requirements cannot be installed here."""
-
-
 def environment(requirements: str) -> Path:
-    """The environment with `requirements`.txt, made where it is not there or is of other requirements.
-
-    Raises NoEnvironment.
-    """
-    folder = ROOT / ".venv" / "peers" / requirements
-    locked = ROOT / REQUIREMENTS / f"{requirements}.txt"
-    installed = folder / "installed.txt"
-    if not installed.exists() or installed.read_bytes() != locked.read_bytes():
-        commands: list[list[str | Path]] = [
-            ["venv", "--clear", "--python", sys.executable, folder],
-            ["pip", "sync", "--python", folder / "bin" / "python", "--require-hashes", locked],
-        ]
-        for command in commands:
-            ran = subprocess.run([UV, "--quiet", *command], capture_output=True, text=True, check=False)
-            if ran.returncode != 0:
-                raise NoEnvironment(f"it cannot be installed: {' '.join(ran.stderr.split())[:300]}")
-        installed.write_bytes(locked.read_bytes())
-    return folder
+    """The environment with `requirements`.txt. Raises NoEnvironment."""
+    return environments.environment(f"peers/{requirements}", ROOT / REQUIREMENTS / f"{requirements}.txt")
 
 
 def versions(folder: Path) -> dict[str, str]:
@@ -57,4 +36,4 @@ def lock() -> None:
         ]
         options += ["--no-emit-index-url", "--no-header", "--output-file", REQUIREMENTS / f"{source.stem}.txt"]
         # By relative paths, which is how uv names them in what it writes.
-        subprocess.run([UV, "pip", "compile", *options, REQUIREMENTS / source.name], cwd=ROOT, check=True)
+        subprocess.run([environments.UV, "pip", "compile", *options, REQUIREMENTS / source.name], cwd=ROOT, check=True)

@@ -80,6 +80,45 @@ def test_a_batch_may_have_characters(client: FlaskClient) -> None:
     assert [each["character"] for each in response.json["predictions"][0]["characters"]] == ["3", " "]
 
 
+def test_alternatives_are_the_best_answers(client: FlaskClient) -> None:
+    response = client.post("/predict", json={"query": "9+1", "alternatives": 3})
+    assert response.get_json()["alternatives"] == [
+        {"answer": "9", "probability": 0.25},
+        {"answer": "10", "probability": 0.125},
+        {"answer": "11", "probability": 0.0625},
+    ]
+
+
+@pytest.mark.parametrize(("least", "abstained"), [(0.25, False), (0.26, True), (0, False), (1, True)])
+def test_an_answer_below_the_confidence_wanted_is_marked(client: FlaskClient, least: float, abstained: bool) -> None:
+    answered = client.post("/predict", json={"query": "9+1", "min_confidence": least}).get_json()
+    assert (answered["answer"], answered["confidence"], answered["abstained"]) == ("9", 0.25, abstained)
+    batch = client.post("/predict/batch", json={"queries": ["9+1"], "min_confidence": least}).get_json()
+    assert batch["predictions"][0]["abstained"] is abstained
+
+
+def test_a_batch_may_report_what_is_wrong_and_answer_the_rest(client: FlaskClient) -> None:
+    queries = ["1+1", "x", "2+2", 7, " 3 + 3"]
+    response = client.post("/predict/batch", json={"queries": queries, "on_error": "report"})
+    assert response.status_code == 200
+    first, x, second, seven, third = response.get_json()["predictions"]
+    assert [each["answer"] for each in (first, second, third)] == ["1", "2", "3"]
+    assert (x["status"], x["type"], x["errors"][0]["pointer"]) == (422, "/problems/invalid", "#/queries/1")
+    assert seven["errors"] == [{"pointer": "#/queries/3", "detail": "Input should be a valid string"}]
+
+
+def test_a_batch_of_nothing_right_is_reported_whole(client: FlaskClient) -> None:
+    response = client.post("/predict/batch", json={"queries": ["x", "y"], "on_error": "report"})
+    assert [each["status"] for each in response.get_json()["predictions"]] == [422, 422]
+
+
+@pytest.mark.parametrize("queries", [[], ["1+1"] * 11, "1+1", None])
+def test_what_is_no_batch_cannot_be_reported_query_by_query(client: FlaskClient, queries: Any) -> None:
+    response = client.post("/predict/batch", json={"queries": queries, "on_error": "report"})
+    assert response.status_code == 422
+    assert response.get_json(force=True)["errors"][0]["pointer"] == "#/queries"
+
+
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
@@ -120,6 +159,12 @@ def test_a_query_of_the_wrong_form_is_refused(tmp_path: Path, query: str, detail
         ({"query": "1+1", "more": 1}, "#/more", "Extra inputs are not permitted"),
         ({"query": "1+1", "a/b~c d": 1}, "#/a~1b~0c%20d", "Extra inputs are not permitted"),
         ({"query": "1+1", "characters": 1}, "#/characters", "Input should be a valid boolean"),
+        ({"query": "1+1", "alternatives": 0}, "#/alternatives", "Input should be greater than or equal to 1"),
+        ({"query": "1+1", "alternatives": 11}, "#/alternatives", "Input should be less than or equal to 10"),
+        ({"query": "1+1", "alternatives": True}, "#/alternatives", "Input should be a valid integer"),
+        ({"query": "1+1", "min_confidence": 1.1}, "#/min_confidence", "Input should be less than or equal to 1"),
+        ({"query": "1+1", "min_confidence": "1"}, "#/min_confidence", "Input should be a valid number"),
+        ({"query": "1+1", "on_error": "report"}, "#/on_error", "Extra inputs are not permitted"),
         (["1+1"], "#", "the body should be a JSON object"),
     ],
 )
@@ -134,7 +179,7 @@ def test_each_bad_query_of_a_batch_is_named(client: FlaskClient) -> None:
     assert response.status_code == 422
     problem = response.get_json(force=True)
     assert [error["pointer"] for error in problem["errors"]] == ["#/queries/1", "#/queries/3"]
-    assert problem["detail"].endswith("(and 1 more, see errors)")
+    assert problem["detail"].endswith("(and 1 more)")
     assert problem["example"] == {"queries": ["123+456"]}
 
 
@@ -142,7 +187,7 @@ def test_no_more_errors_are_listed_than_a_batch_may_have(client: FlaskClient) ->
     response = client.post("/predict/batch", json={str(number): 0 for number in range(50)})
     problem = response.get_json(force=True)
     assert len(problem["errors"]) == 10
-    assert problem["detail"].endswith("(and 50 more, see errors)")
+    assert problem["detail"].endswith("(and 50 more)")
 
 
 @pytest.mark.parametrize("count", [0, 11])
@@ -164,9 +209,9 @@ class Slow(StandIn):
         return super().predict(queries)
 
 
-def ask(app: Flask, client: socket.socket | None = None) -> "gevent.Greenlet[..., TestResponse]":
-    environment = {"gunicorn.socket": client}
-    asked = gevent.spawn(app.test_client().post, "/predict", json={"query": "1+1"}, environ_overrides=environment)
+def ask(app: Flask, client: socket.socket | None = None, **more: Any) -> "gevent.Greenlet[..., TestResponse]":
+    more |= {"json": {"query": "1+1"}, "environ_overrides": {"gunicorn.socket": client}}
+    asked = gevent.spawn(app.test_client().post, "/predict", **more)
     gevent.sleep(0.05)
     return asked
 
@@ -193,6 +238,26 @@ def test_who_waits_too_long_gets_504(tmp_path: Path) -> None:
     assert response.status_code == 504
     assert response.get_json(force=True)["type"] == "/problems/deadline-exceeded"
     assert first.get(timeout=10).status_code == 200
+
+
+def test_a_request_may_shorten_its_deadline(tmp_path: Path) -> None:
+    network = Slow()
+    app = app_of(network, tmp_path)
+    first, second = ask(app), ask(app, headers={"Request-Timeout": "0.05"})
+    gevent.sleep(0.1)
+    network.answer_now.set()
+    assert first.get(timeout=10).status_code == 200
+    assert second.get(timeout=10).status_code == 504
+    assert "within 0.05 seconds" in second.get().text
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "soon", "nan", ""])
+def test_a_deadline_that_is_none_is_refused(client: FlaskClient, asked: str) -> None:
+    response = client.post("/predict", json={"query": "1+1"}, headers={"Request-Timeout": asked})
+    assert response.status_code == 400
+    problem = response.get_json(force=True)
+    assert problem["type"] == "/problems/bad-header"
+    assert problem["detail"] == f"the header Request-Timeout is '{asked}': give it seconds above 0, like 2.5"
 
 
 def test_a_client_that_left_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,275 @@
+"""Each example of TensorFlow Serving's g3doc/api_rest.md, turned to our model; and what it refuses, in its words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.app import create_app
+from service.artifact import Prediction
+from service.settings import Settings
+from tests.service.conftest import METADATA, StandIn, app_of
+
+PREDICT = "/v1/models/adder:predict"
+FORM = "application/x-www-form-urlencoded"  # what `curl -d` sends
+
+
+def post(client: FlaskClient, body: Any, path: str = PREDICT) -> Any:
+    response = client.post(path, data=json.dumps(body), content_type=FORM)
+    assert response.status_code == 200, response.get_data()
+    assert response.mimetype == "application/json"
+    return response.json
+
+
+def refused(client: FlaskClient, body: bytes | str, path: str = PREDICT) -> tuple[int, str]:
+    response = client.post(path, data=body, content_type=FORM)
+    assert response.content_type == "application/json"
+    [(key, sentence)] = response.get_json().items()
+    assert key == "error"
+    return response.status_code, sentence
+
+
+def answers(rows: Any) -> list[str]:
+    return [row["answer"] for row in rows]
+
+
+def test_rows_are_answered_with_rows(client: FlaskClient) -> None:
+    [first, second] = post(client, {"instances": ["12+3", " 4 + 5 "]})["predictions"]
+    assert (first["answer"], first["confidence"]) == ("12", 0.125)
+    assert (second["answer"], second["confidence"]) == ("4", 0.25)
+    assert [len(first["probabilities"]), len(first["probabilities"][0])] == [4, 12]
+    assert first["probabilities"][0][1] == 0.5  # "1", and the alphabet begins with the digits
+
+
+def test_columns_are_answered_with_columns(client: FlaskClient) -> None:
+    outputs = post(client, {"inputs": ["12+3", "4+5"]})["outputs"]
+    rows = post(client, {"instances": ["12+3", "4+5"]})["predictions"]
+    assert outputs == {name: [row[name] for row in rows] for name in ("answer", "confidence", "probabilities")}
+
+
+def test_the_input_may_be_named(client: FlaskClient) -> None:
+    assert answers(post(client, {"instances": [{"query": "1+1"}, {"query": "2+2"}]})["predictions"]) == ["1", "2"]
+    assert post(client, {"inputs": {"query": ["1+1", "2+2"]}})["outputs"]["answer"] == ["1", "2"]
+
+
+@pytest.mark.parametrize("encoded", ["MTIrMw==", "MTIrMw"])
+def test_a_query_may_be_in_base64(client: FlaskClient, encoded: str) -> None:
+    b64 = {"b64": encoded}
+    assert answers(post(client, {"instances": [b64, "4+5"]})["predictions"]) == ["12", "4"]
+    assert answers(post(client, {"instances": [{"query": b64}]})["predictions"]) == ["12"]
+    assert post(client, {"inputs": ["4+5", b64]})["outputs"]["answer"] == ["4", "12"]
+
+
+@pytest.mark.parametrize("signature", ["", "serving_default"])
+def test_the_signature_may_be_named(client: FlaskClient, signature: str) -> None:
+    assert answers(post(client, {"signature_name": signature, "instances": ["1+1"]})["predictions"]) == ["1"]
+
+
+def test_a_version_may_be_named(client: FlaskClient) -> None:
+    path = "/v1/models/adder/versions/1:predict"
+    assert answers(post(client, {"instances": ["1+1"]}, path)["predictions"]) == ["1"]
+
+
+def test_no_content_type_is_wanted(client: FlaskClient) -> None:
+    for content_type in (None, "application/json", "text/plain"):
+        response = client.post(PREDICT, data=b'{"instances": ["1+1"]}', content_type=content_type)
+        assert response.status_code == 200
+
+
+def test_the_status_tells_of_all_versions(tmp_path: Path) -> None:
+    def load(folder: Path) -> Any:
+        network = StandIn()
+        network.metadata = METADATA.model_copy(update={"version": int(folder.name)})
+        return network
+
+    for version in ("1", "2", "10"):
+        (tmp_path / "adder" / version).mkdir(parents=True)
+    app = create_app(Settings(artifacts=tmp_path), load)
+    app.extensions["repository"].load()
+    client = app.test_client()
+
+    available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert client.get("/v1/models/adder").json == {
+        "model_version_status": [{"version": version, **available} for version in ("10", "2", "1")]
+    }
+    assert client.get("/v1/models/adder/versions/2").json == {"model_version_status": [{"version": "2", **available}]}
+
+
+def test_the_metadata_is_the_signature(client: FlaskClient) -> None:
+    for path in ("/v1/models/adder/metadata", "/v1/models/adder/versions/1/metadata"):
+        assert client.get(path).json == {
+            "model_spec": {"name": "adder", "signature_name": "", "version": "1"},
+            "metadata": {"signature_def": {"signature_def": {"serving_default": StandIn.signature_def}}},
+        }
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/v1/models/half:predict", "Servable not found for request: Latest(half)"),
+        ("/v1/models/half:regress", "Servable not found for request: Latest(half)"),
+        ("/v1/models/adder/versions/3:predict", "Servable not found for request: Specific(adder, 3)"),
+        ("/v1/models/half/versions/3:predict", "Servable not found for request: Specific(half, 3)"),
+    ],
+)
+def test_what_is_not_served_is_not_found(client: FlaskClient, path: str, sentence: str) -> None:
+    assert refused(client, b'{"instances": ["1+1"]}', path) == (404, sentence)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/v1/models/half", 404, "Could not find any versions of model half"),
+        ("/v1/models/adder/versions/3", 404, "Could not find version 3 of model adder"),
+        ("/v1/models/half/metadata", 404, "Servable not found for request: Latest(half)"),
+        ("/v1/models/adder/versions/3/metadata", 404, "Servable not found for request: Specific(adder, 3)"),
+        ("/v1/models/adder/labels/stable", 400, "Unrecognized servable version label: stable"),
+        ("/v1/models/adder/labels/stable/metadata", 400, "Unrecognized servable version label: stable"),
+        ("/v1/models/adder/versions/x", 400, "Failed to convert version: x to numeric."),
+        ("/v1/models/adder/versions/-1", 400, "Failed to convert version: -1 to numeric."),
+        (f"/v1/models/adder/versions/{'9' * 5000}", 400, f"Failed to convert version: {'9' * 5000} to numeric."),
+        ("/v1/foo", 404, "Malformed request: GET /v1/foo"),
+        ("/v1/models", 404, "Malformed request: GET /v1/models"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(client: FlaskClient, path: str, status: int, sentence: str) -> None:
+    response = client.get(path)
+    assert (response.status_code, response.json) == (status, {"error": sentence})
+
+
+def test_another_method_is_refused(client: FlaskClient) -> None:
+    response = client.put(PREDICT, data=b"{}")
+    assert (response.status_code, response.json) == (405, {"error": f"Malformed request: PUT {PREDICT}"})
+
+
+@pytest.mark.parametrize(("method", "kind"), [("classify", "classification"), ("regress", "regression")])
+def test_there_is_nothing_to_classify_or_regress(client: FlaskClient, method: str, kind: str) -> None:
+    assert refused(client, b'{"examples": [{"query": "1+1"}]}', f"/v1/models/adder:{method}") == (
+        400,
+        f"Expected {kind} signature method_name to be tensorflow/serving/{method}. Was: tensorflow/serving/predict",
+    )
+
+
+def test_no_version_has_a_label(client: FlaskClient) -> None:
+    for method in ("predict", "classify"):
+        path = f"/v1/models/adder/labels/stable:{method}"
+        assert refused(client, b"{}", path) == (400, "Unrecognized servable version label: stable")
+
+
+NOT_A_QUERY = "'1-1' is not a query: write two whole numbers with one '+' between, like '123+456'"
+FAILED = "Failed to process element: 0 of 'instances' list."
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("", "JSON Parse error: Expecting value: line 1 column 1 (char 0)"),
+        ("instances = [1, 2]", "JSON Parse error: Expecting value: line 1 column 1 (char 0)"),
+        ('{"instances": [NaN]}', "JSON Parse error: NaN is not JSON (RFC 8259 section 6)"),
+        ("[" * 100_000, "JSON Parse error: arrays or objects are nested too deep"),
+        ('["1+1"]', 'JSON Value: ["1+1"] Is not object'),
+        ("{}", "Missing 'inputs' or 'instances' key"),
+        (
+            '{"instances": ["1+1"], "inputs": ["1+1"]}',
+            'JSON Value: {"instances": ["1+1"], "inputs": ["1+1"]} Not formatted correctly expecting only one of '
+            "'inputs' or 'instances' keys to exist ",
+        ),
+        (
+            '{"signature_name": 100}',
+            'JSON Value: {"signature_name": 100} not formatted correctly. '
+            "'signature_name' key must be a string value.",
+        ),
+        (
+            '{"signature_name": "encode", "instances": ["1+1"]}',
+            'Serving signature name: "encode" not found in signature def',
+        ),
+        ('{"instances": "1+1"}', 'JSON Value: {"instances": "1+1"} Expecting \'instances\' to be an list/array'),
+        ('{"instances": []}', "JSON Value: {\"instances\": []} No values in 'instances' array"),
+        (
+            '{"instances": [5]}',
+            f"{FAILED} Error: INVALID_ARGUMENT: JSON Value: 5 Type: Number is not of expected type: string",
+        ),
+        (
+            '{"instances": [null]}',
+            f"{FAILED} Error: INVALID_ARGUMENT: JSON Value: null Type: Null is not of expected type: string",
+        ),
+        ('{"instances": [["1+1"]]}', f"{FAILED} Error: INVALID_ARGUMENT: Expecting shape [] but got: [1]"),
+        ('{"instances": [{"b64": "%"}]}', f"{FAILED} Error: INVALID_ARGUMENT: Unable to base64 decode"),
+        ('{"instances": [{"b64": "MTIrMw==="}]}', f"{FAILED} Error: INVALID_ARGUMENT: Unable to base64 decode"),
+        ('{"instances": [{"b64": "\\u00e4"}]}', f"{FAILED} Error: INVALID_ARGUMENT: Unable to base64 decode"),
+        (
+            '{"instances": [{"query": {"b64": 5}}]}',
+            f'{FAILED} Error: INVALID_ARGUMENT: JSON Value: {{"b64": 5}} not formatted correctly for base64 data',
+        ),
+        ('{"instances": [{"x": "1+1"}]}', f'{FAILED} JSON object: {{"x": "1+1"}} keys must be equal to: query'),
+        ('{"instances": [{}]}', f"{FAILED} JSON object: {{}} keys must be equal to: query"),
+        ('{"instances": [{"query": "1+1"}, "2+2"]}', "Expecting object but got list at item 1 of input list"),
+        ('{"instances": ["2+2", {"query": "1+1"}]}', "Expecting value/list but got object at item 1 of input list"),
+        ('{"inputs": {"x": ["1+1"]}}', "Missing named input: query in 'inputs' object."),
+        ('{"inputs": "1+1"}', 'Expecting shape [-1] but got: [], by JSON Value: "1+1"'),
+        ('{"inputs": [["1+1"]]}', "Expecting shape [] but got: [1]"),
+        ('{"inputs": []}', "#/inputs: a batch holds 1 to 10 queries, and this one 0"),
+        ('{"instances": ["2+2", "1-1"]}', f"#/instances/1: {NOT_A_QUERY}"),
+        ('{"inputs": ["1-1"]}', f"#/inputs/0: {NOT_A_QUERY}"),
+        (
+            '{"instances": [{"b64": "/ys="}]}',
+            "#/instances/0: '\\\\xff+' is not a query: write two whole numbers with one '+' between, like '123+456'",
+        ),
+        ('{"instances": ["1+1"], "instances": ["2+2"]}', "the key 'instances' stands twice"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(tmp_path: Path, body: str, sentence: str) -> None:
+    status, told = refused(app_of(StandIn(), tmp_path, max_batch_queries=10).test_client(), body)
+    assert status == 400
+    assert sentence in told
+
+
+def test_what_is_long_or_deep_is_not_repeated(tmp_path: Path) -> None:
+    client = app_of(StandIn(), tmp_path).test_client()
+    long, deep = "1" * 100_000, '{"a":' * 900 + "1" + "}" * 900
+    for value in (f'"{long}"', deep):
+        status, told = refused(client, f'{{"instances": {value}}}')
+        assert status == 400
+        assert len(told) < 200
+
+
+def test_a_model_that_is_not_there_is_not_answered_with_200(tmp_path: Path) -> None:
+    client = create_app(Settings(artifacts=tmp_path)).test_client()
+    for response in (client.get("/v1/models/adder"), client.post(PREDICT, data=b"{}")):
+        assert response.status_code == 503
+        assert response.json == {"error": "a model could not be loaded: the log says why"}
+
+
+def test_a_failure_of_the_network_is_an_error(tmp_path: Path) -> None:
+    class Failing(StandIn):
+        def predict(self, queries: list[str]) -> list[Prediction]:
+            raise RuntimeError(queries)
+
+    client = app_of(Failing(), tmp_path).test_client()
+    status, sentence = refused(client, b'{"instances": ["1+1"]}')
+    assert status == 500
+    assert sentence.startswith("the call of the network that this request was part of failed")
+
+
+text = st.text(st.characters(exclude_categories=()))  # halves of surrogate pairs too
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text | st.sampled_from(["1+1", "MSsx"]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["query", "b64", "x"]), inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name"]), json_like) | json_like)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_json_gives_a_500(client: FlaskClient, body: object) -> None:
+    assert client.post(PREDICT, data=json.dumps(body)).status_code in (200, 400, 413)
+
+
+@given(st.binary())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_bytes_give_a_500(client: FlaskClient, body: bytes) -> None:
+    assert refused(client, body)[0] in (400, 413)

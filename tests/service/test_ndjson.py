@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.artifact import Prediction
+from tests.service.conftest import StandIn, app_of
+
+
+def answered(client: FlaskClient, body: bytes, **more: Any) -> list[Any]:
+    response = client.post("/predict/batch", data=body, content_type="application/x-ndjson", **more)
+    assert (response.status_code, response.mimetype) == (200, "application/x-ndjson")
+    assert response.text.endswith("\n") or not response.text
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def test_each_line_is_answered_as_a_request_of_its_own(client: FlaskClient) -> None:
+    lines = [
+        {"query": "1+2"},
+        {"query": " 3 + 4", "alternatives": 1, "min_confidence": 0.9},
+        {"query": "5+6", "version": 1},
+    ]
+    body = "\n".join(map(json.dumps, lines)).encode()
+    assert answered(client, body) == [client.post("/predict", json=line).get_json() for line in lines]
+
+
+def test_a_bad_line_has_its_problem_in_its_place(client: FlaskClient) -> None:
+    first, *problems, last = answered(
+        client,
+        b"""{"query":"1+2"}
+x
+{"query":"1+2+3"}
+{"query":"1+2","model":"none"}
+["1+2"]
+{"query":"3+4"}
+""",
+    )
+    assert [first["answer"], last["answer"]] == ["1", "3"]
+    assert [problem["type"].removeprefix("/problems/") for problem in problems] == [
+        "unreadable", "invalid", "unknown-model", "invalid",
+    ]  # fmt: skip
+    assert problems[1]["errors"][0]["pointer"] == "#/query"
+
+
+def test_empty_lines_are_none(client: FlaskClient) -> None:
+    assert len(answered(client, b'\n\n{"query":"1+2"}\r\n  \n{"query":"1+2"}\n\n')) == 2
+    assert answered(client, b"") == []
+
+
+def test_a_failed_call_is_a_problem_of_its_lines(tmp_path: Path) -> None:
+    class Fails(StandIn):
+        def predict(self, queries: list[str]) -> list[Prediction]:
+            raise RuntimeError(queries)
+
+    lines = answered(app_of(Fails(), tmp_path).test_client(), b'{"query":"1+2"}\n' * 3)
+    assert [line["type"] for line in lines] == ["/problems/network-failed"] * 3
+
+
+def test_a_body_that_ends_early_is_told_after_what_came(client: FlaskClient) -> None:
+    *answers, problem = answered(client, b'{"query":"1+2"}\n{"query":', environ_overrides={"CONTENT_LENGTH": "100"})
+    assert [answer["answer"] for answer in answers] == ["1"]
+    assert (problem["type"], problem["detail"][:22]) == ("/problems/incomplete", "the body has 25 bytes,")
+
+
+def test_a_line_has_a_limit(client: FlaskClient) -> None:
+    body = b'{"query":"1+2"}\n' + b" " * 20_000 + b'{"query":"1+2"}\n'
+    *answers, problem = answered(client, body)
+    assert [answer["answer"] for answer in answers] == ["1"]
+    assert (problem["type"], problem["detail"]) == ("/problems/unreadable", "a line has more than 1000 bytes")
+
+
+class Endless:
+    """A body that is asked for no more than is wanted."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.given += size
+        return (b'{"query":"1+2"}\n' * (size // 16 + 1))[:size] if size % 16 == 0 else b""
+
+
+def test_no_more_is_read_than_was_answered(client: FlaskClient) -> None:
+    body = Endless()
+    response = client.post(
+        "/predict/batch", content_type="application/x-ndjson", environ_overrides={"wsgi.input": body}, buffered=False
+    )
+    blocks = iter(response.iter_encoded())
+    for number in range(1, 4):
+        assert next(blocks).count(b"\n") == 256
+        assert body.given == number * 4096
+    response.close()
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_every_line_that_is_not_empty_is_answered(client: FlaskClient, lines: list[bytes]) -> None:
+    body = b"\n".join(lines)
+    assert len(answered(client, body)) == sum(bool(line.strip()) for line in body.split(b"\n"))
+
+
+@pytest.mark.parametrize("length", [4095, 4096, 4097, 40_000])
+def test_a_line_may_lie_across_two_reads(client: FlaskClient, length: int) -> None:
+    lines = [b'{"query":"%d+1"}' % (number % 1000) for number in range(length // 15)]
+    answers = answered(client, b"\n".join(lines))
+    assert [answer["answer"] for answer in answers] == [str(number % 1000) for number in range(len(lines))]
