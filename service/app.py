@@ -12,6 +12,7 @@ from service.routes.explain import explain_routes
 from service.routes.health import health_routes
 from service.routes.models import models_routes
 from service.routes.open_inference import open_inference_routes
+from service.routes.pages import pages_routes
 from service.routes.predict import predict_routes
 from service.routes.stream import stream_routes
 from service.routes.tensorflow_serving import tensorflow_serving_routes
@@ -32,4 +33,5 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     app.register_blueprint(explain_routes(repository, settings))
     app.register_blueprint(tensorflow_serving_routes(repository, settings))
     app.register_blueprint(open_inference_routes(repository, settings))
+    app.register_blueprint(pages_routes(repository, settings))
     return app
