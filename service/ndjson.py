@@ -26,8 +26,10 @@ Read = tuple[Served, PredictRequest] | Problem
 def answer_lines(repository: Repository, settings: Settings) -> Response:
     """For each line, which is a body of POST /predict, a line: its answer or its problem document, in order.
 
-    A client that sends more than the sockets hold must read while it sends, as curl does.
+    A client that sends more than the sockets hold must read while it sends, as curl does. Raises BrokenArtifact where
+    nothing could be loaded.
     """
+    repository.find()  # else each line would tell it, behind a status of 200
 
     def read(line: bytes) -> Read:
         try:

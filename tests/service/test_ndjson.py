@@ -7,8 +7,9 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.artifact import Prediction
-from tests.service.conftest import StandIn, app_of
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import Failing, app_of
 
 
 def answered(client: FlaskClient, body: bytes, **more: Any) -> list[Any]:
@@ -52,12 +53,14 @@ def test_empty_lines_are_none(client: FlaskClient) -> None:
 
 
 def test_a_failed_call_is_a_problem_of_its_lines(tmp_path: Path) -> None:
-    class Fails(StandIn):
-        def predict(self, queries: list[str]) -> list[Prediction]:
-            raise RuntimeError(queries)
-
-    lines = answered(app_of(Fails(), tmp_path).test_client(), b'{"query":"1+2"}\n' * 3)
+    lines = answered(app_of(Failing(), tmp_path).test_client(), b'{"query":"1+2"}\n' * 3)
     assert [line["type"] for line in lines] == ["/problems/network-failed"] * 3
+
+
+def test_a_service_that_has_loaded_nothing_is_not_ready_for_lines_either(tmp_path: Path) -> None:
+    client = create_app(Settings(artifacts=tmp_path)).test_client()
+    response = client.post("/predict/batch", data=b'{"query":"1+2"}', content_type="application/x-ndjson")
+    assert (response.status_code, response.mimetype) == (503, "application/problem+json")
 
 
 def test_a_body_that_ends_early_is_told_after_what_came(client: FlaskClient) -> None:
