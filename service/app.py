@@ -7,6 +7,7 @@ from flask import Flask
 
 from service import problems, receipt
 from service.artifact import Artifact
+from service.logs import log_access
 from service.metrics import Metrics
 from service.repository import Repository
 from service.routes.explain import explain_routes
@@ -24,7 +25,7 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     app.url_map.merge_slashes = False  # a path with a doubled slash is not found; no client is sent elsewhere
     metrics = app.extensions["metrics"] = Metrics()
     repository = app.extensions["repository"] = Repository(settings, load, metrics)
-    receipt.when_ended(app, metrics.ended)
+    receipt.when_ended(app, metrics.ended, *([log_access] if settings.access_log else []))
     receipt.register(app)
     problems.register(app)
     app.register_blueprint(health_routes(repository))

@@ -1,5 +1,8 @@
 """The numbers of prometheus_client, kept where every worker can read them: its multiprocess mode, by slot."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,10 +57,36 @@ class SharedValue:
         return self._value
 
 
-def share(folder: Path, slot: int) -> None:
-    """In a worker, before it makes its metrics: keep them in `folder`, with those of the other workers."""
-    SharedValue.folder, SharedValue.slot = folder, slot
+def prepare() -> None:
+    """In the master, before the first worker: an empty folder, PROMETHEUS_MULTIPROC_DIR where that is set, else a new
+    one, in memory where there is such a place."""
+    if asked := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        SharedValue.folder = Path(asked)
+        SharedValue.folder.mkdir(parents=True, exist_ok=True)
+        for file in SharedValue.folder.glob("*.db"):
+            file.unlink()
+    else:
+        in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108  only its own there
+        SharedValue.folder = Path(tempfile.mkdtemp(prefix="adder-", dir=in_memory))
+
+
+def share(slot: int) -> None:
+    """In a worker, before it makes its metrics: keep them in the folder, with those of the others."""
+    SharedValue.slot = slot
     values.ValueClass = SharedValue
+
+
+def forget(slot: int) -> None:
+    """In the master, when a worker has died: what it was is no more; what it counted stays."""
+    if SharedValue.folder is not None:
+        for file in SharedValue.folder.glob(f"gauge_live*_{slot}.db"):
+            file.unlink()
+
+
+def discard() -> None:
+    """In the master, at its end: leave nothing in memory."""
+    if SharedValue.folder is not None and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        shutil.rmtree(SharedValue.folder, ignore_errors=True)
 
 
 def all_workers() -> CollectorRegistry | None:
@@ -67,16 +96,3 @@ def all_workers() -> CollectorRegistry | None:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(SharedValue.folder))  # type: ignore[no-untyped-call]
     return registry
-
-
-def forget(folder: Path, slot: int) -> None:
-    """In the master, when a worker has died: what it was is no more; what it counted stays."""
-    for file in folder.glob(f"gauge_live*_{slot}.db"):
-        file.unlink()
-
-
-def wipe(folder: Path) -> None:
-    """In the master, before the first worker: nothing of an earlier service is counted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob("*.db"):
-        file.unlink()
