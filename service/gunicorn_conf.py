@@ -21,7 +21,7 @@ import numpy as np
 from flask import Flask
 from pydantic import ValidationError
 
-from service import shared_values
+from service import shared_values, traces
 from service.app import create_app
 from service.artifact import Artifact
 from service.logs import QuietLogger, configuration, from_native_code, log_native
@@ -140,6 +140,7 @@ def post_fork(_master: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """In each worker, when it has booted: load. When as many have as there are workers, say what to try."""
     repository, metrics = worker.wsgi.extensions["repository"], worker.wsgi.extensions["metrics"]
+    traces.start(worker.wsgi)
     metrics.workers.set(worker.cfg.workers)
     with from_native_code():
         if not repository.load():
