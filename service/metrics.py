@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SECONDS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1)
 QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 MOST_UNCHECKED = 16_384  # queries whose answers wait to be held against the sums; those beyond never are
+GATHER_SECONDS = 0.1  # until they are looked at: together they take less
 AT_ONCE = 64  # of them in one turn of the loop: some 50 microseconds
 
 OF = ("model", "version")
@@ -147,37 +148,39 @@ class Checks:
     def __init__(self) -> None:
         self._waiting: deque[tuple[Tally, list[str], list[Prediction]]] = deque()
         self._queries = 0
-        self._idle: Any = None
+        self._timer: Any = None
 
     def put(self, tally: Tally, queries: list[str], predictions: list[Prediction]) -> bool:
         """For later; whether there is room."""
         if self._queries + len(queries) > MOST_UNCHECKED:
             return False
-        if len(queries) <= AT_ONCE:
-            self._waiting.append((tally, queries, predictions))
-        else:
-            for start in range(0, len(queries), AT_ONCE):
-                self._waiting.append((tally, queries[start : start + AT_ONCE], predictions[start : start + AT_ONCE]))
         self._queries += len(queries)
-        if self._idle is None:
+        self._waiting.append((tally, queries, predictions))
+        if self._timer is None:
+            loop = gevent.get_hub().loop
+            self._timer = loop.timer(GATHER_SECONDS, ref=False)
             # Behind the sockets, and behind the batcher's own look at them, which is idle too.
-            self._idle = gevent.get_hub().loop.idle(ref=False, priority=LAST)
-        if not self._idle.active:
-            self._idle.start(self._check)
+            self._idle = loop.idle(ref=False, priority=LAST)
+        if len(self._waiting) == 1:
+            self._timer.start(self._idle.start, self._check)
         return True
 
     def _check(self) -> None:
+        found: Tallies[tuple[Tally, int, int, bool]] = Tallies()
+        room = AT_ONCE
+        while self._waiting and room:
+            tally, queries, predictions = self._waiting.popleft()
+            if len(queries) > room:
+                self._waiting.appendleft((tally, queries[room:], predictions[room:]))
+            places = len(predictions[0].probabilities)
+            for query, prediction in zip(queries[:room], predictions, strict=False):
+                found[tally, *_check(query, prediction.answer, places)] += 1
+            room -= min(room, len(queries))
+        self._queries -= AT_ONCE - room
+        for tally, left, right in {(tally, left, right) for tally, left, right, _ in found if left}:
+            tally.checked(f"{left}+{right}", found[tally, left, right, True], found[tally, left, right, False])
         if not self._waiting:
             self._idle.stop()
-            return
-        tally, queries, predictions = self._waiting.popleft()
-        self._queries -= len(queries)
-        room = len(predictions[0].probabilities)
-        found = Tallies(
-            [_check(query, prediction.answer, room) for query, prediction in zip(queries, predictions, strict=True)]
-        )
-        for left, right in {(left, right) for left, right, _ in found if left}:
-            tally.checked(f"{left}+{right}", found[left, right, True], found[left, right, False])
 
 
 def _check(query: str, answer: str, room: int) -> tuple[int, int, bool]:

@@ -31,7 +31,7 @@ def predict(client: FlaskClient, query: str, **headers: str) -> TestResponse:
 
 def checked(client: FlaskClient, **labels: str) -> dict[str, float]:
     """How many answers were right, and how many wrong, when the loop has had the time to find out."""
-    gevent.sleep(0.01)
+    gevent.sleep(metrics.GATHER_SECONDS + 0.05)
     return {
         outcome: scraped(client, "adder_answers_total", outcome=outcome, **labels) for outcome in ("right", "wrong")
     }
