@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from flask import g, request
 
 from service.artifact import Prediction
+from service.batcher import Answered
 from service.body import parse, validate
 from service.connection import is_connected
 from service.problems import BadHeader, NetworkFailed, Problem
@@ -27,12 +28,15 @@ Asked = TypeVar("Asked", bound=Choice)
 
 @dataclass(slots=True)
 class Receipt:
-    """Which version a request asked, how many queries, how long they waited for the network, and how long it took."""
+    """Which version a request asked, when by the monotonic clock, how many queries, how long they waited for the
+    network, how long it took, and how many it answered in its last call."""
 
     served: Served
+    asked: float = field(default_factory=time.monotonic)
     queries: int = 0
     queue_seconds: float = 0.0
     network_seconds: float = 0.0
+    batch_queries: int = 0
 
 
 def choose(
@@ -66,9 +70,15 @@ def ask(served: Served, queries: list[str]) -> list[Prediction]:
     Raises BadHeader, or as `Batcher.predict` does.
     """
     receipt = _receipt(served, len(queries))
-    answered = served.batcher.predict(queries, is_connected(request), _within_seconds())
+    try:
+        answered = served.batcher.predict(queries, is_connected(request), _within_seconds())
+    except Problem as problem:
+        served.tally.refused(problem)
+        raise
     receipt.queue_seconds += answered.queue_seconds
     receipt.network_seconds += answered.network_seconds
+    receipt.batch_queries = answered.batch_queries
+    served.tally.answered(queries, answered)
     return answered.predictions
 
 
@@ -86,13 +96,17 @@ def answer(served: Served, body: PredictRequest, prediction: Prediction) -> Pred
 def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.float32]]:
     """The probabilities [V] of one character of the answer to a valid query after the other, end included where there
     is room, as the decoder gives them. Raises NetworkFailed."""
-    receipt, steps = _receipt(served, 1), served.artifact.decode(query)
+    receipt, decoder, steps = _receipt(served, 1), served.artifact.decode(query), []
     while True:
         with _timed(receipt):
-            probabilities = next(steps, None)
+            probabilities = next(decoder, None)
         if probabilities is None:
-            return
+            break
         yield probabilities
+        steps.append(probabilities)
+    answer = "".join([served.artifact.metadata.alphabet[step.argmax()] for step in steps]).rstrip(" ")
+    prediction = Prediction(answer, math.prod([float(step.max()) for step in steps]), np.stack(steps))
+    served.tally.answered([query], Answered([prediction], 0.0, receipt.network_seconds, 1))
 
 
 def _receipt(served: Served, queries: int) -> Receipt:
