@@ -145,4 +145,4 @@ def _field_error(error: Any) -> FieldError:
     )
     whose = "it" if error["loc"] else "the body"
     detail = f"{whose} should be a JSON object" if error["type"] == "model_type" else error["msg"]
-    return FieldError(f"#{path}", detail)
+    return FieldError(pointer=f"#{path}", detail=detail)

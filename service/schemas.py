@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from service.artifact import Artifact, Prediction
 from service.metadata import Evidence, Metadata
-from service.problems import quoted
+from service.problems import ProblemDocument, quoted
 
 RUNNERS_UP = 3
 
@@ -258,7 +258,7 @@ class PredictResponse(Answer):
 class BatchResponse:
     """The answer to POST /predict/batch, in the order of the queries; one that broke a rule has its problem there."""
 
-    predictions: Sequence[Answer | dict[str, Any]]
+    predictions: Sequence[Answer | ProblemDocument]
     model: Model
 
 

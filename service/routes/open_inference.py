@@ -206,7 +206,7 @@ def _elements(binary: bytes) -> list[str]:
 
 
 def _invalid(field: str, detail: str) -> Invalid:
-    return Invalid([FieldError(f"#/inputs/0{field}", detail)], 1)
+    return Invalid([FieldError(pointer=f"#/inputs/0{field}", detail=detail)], 1)
 
 
 def _answer(asked: _InferRequest, artifact: Artifact, predictions: list[Prediction]) -> Response:

@@ -44,7 +44,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         predictions = iter(ask(served, valid) if valid else [])
         alphabet = served.artifact.metadata.alphabet
         answers = [
-            Invalid([FieldError(f"#/queries/{index}", query)], 1).document()
+            Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()
             if isinstance(query, Broken)
             else Answer.of(query, next(predictions), body, alphabet)
             for index, query in enumerate(body.queries)
