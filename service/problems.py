@@ -251,6 +251,11 @@ def http_document(status: int, detail: str) -> ProblemDocument:
     return _document(http_name(status), http.HTTPStatus(status).phrase, status, detail)
 
 
+def status_at(path: str, status: int) -> int:
+    """The status that a problem with this one has at a path: no dialect but ours knows 422."""
+    return 400 if status == Invalid.status and DIALECTS.match(path) else status
+
+
 def raw_response(status: int, detail: str) -> bytes:
     """That document as a whole HTTP response, for what gunicorn refuses before the application sees it."""
     body = _json(http_document(status, detail))
@@ -298,9 +303,8 @@ def _from_exception(error: Exception) -> Response:
 def _response(document: ProblemDocument) -> Response:
     if not DIALECTS.match(request.path):
         return Response(_json(document), document["status"], mimetype=MEDIA_TYPE)
-    status = 400 if document["status"] == Invalid.status else document["status"]  # no dialect but ours has 422
     error: ErrorDocument = {"error": document["detail"]}
-    return Response(_json(error), status, mimetype="application/json")
+    return Response(_json(error), status_at(request.path, document["status"]), mimetype="application/json")
 
 
 def _document(name: str, title: str, status: int, detail: str) -> ProblemDocument:

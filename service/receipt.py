@@ -18,6 +18,13 @@ def register(app: Flask) -> None:
     app.after_request(_add)
 
 
+def cached(response: Response) -> Response:
+    """To be kept, and asked for by its ETag before it is used again: for what changes only with the service."""
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    return response.make_conditional(request)
+
+
 def make_request_id() -> str:
     """One that nobody guesses."""
     return secrets.token_hex(16)

@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from service.artifact import Artifact, Prediction
 from service.metadata import Evidence, Metadata
@@ -75,8 +76,10 @@ def broken(sentence: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
 
 
-Query = Annotated[str, AfterValidator(_valid_query)]
-Queries = Annotated[list[Query], BeforeValidator(_not_too_many)]
+# By name, since what they hold to depends on the artifacts: service.openapi tells it.
+Query = TypeAliasType("Query", Annotated[str, AfterValidator(_valid_query)])
+Queries = TypeAliasType("Queries", Annotated[list[Query], BeforeValidator(_not_too_many)])
+ModelName = TypeAliasType("ModelName", str)
 
 
 class Choice(BaseModel):
@@ -84,7 +87,7 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    model: str | None = None
+    model: ModelName | None = None
     version: int | None = Field(None, ge=0, lt=10**9)
 
     @staticmethod
@@ -185,6 +188,19 @@ class ModelsResponse(BaseModel):
                 for artifact in served
             ]
         )
+
+
+class LiveResponse(BaseModel):
+    """The answer to GET /health/live."""
+
+    status: Literal["live"] = "live"
+
+
+class ReadyResponse(BaseModel):
+    """The answer to GET /health/ready."""
+
+    status: Literal["ready"] = "ready"
+    models: list[Model]
 
 
 # Dataclasses: pydantic would validate every answer of a batch, which takes a sixth of the whole time.

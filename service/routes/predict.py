@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 
 from service import ndjson
 from service.asking import answer, ask, choose_by_body
+from service.operations import ASKING_BY_BODY, JSON, NDJSON, described
 from service.problems import FieldError, Invalid
 from service.repository import Repository
 from service.schemas import (
@@ -30,14 +31,33 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     routes = Blueprint("predict", __name__)
 
     @routes.post("/predict")
+    @described(
+        "Answer a query",
+        PredictResponse,
+        PredictRequest,
+        problems=ASKING_BY_BODY,
+        wishes={
+            "its characters": {"characters": True},
+            "its alternatives": {"alternatives": 3},
+            "only where it is sure": {"min_confidence": 0.9},
+        },
+    )
     def predict() -> Response:
         served, body = choose_by_body(repository, settings, PredictRequest)
         [prediction] = ask(served, [body.query])
         return _json(PREDICTED, answer(served, body, prediction))
 
     @routes.post("/predict/batch")
+    @described(
+        "Answer many queries, in order",
+        {JSON: BatchResponse, NDJSON: str},
+        {JSON: BatchRequest, NDJSON: str},
+        problems=ASKING_BY_BODY,
+        wishes={"errors in their place": {"on_error": "report", "queries": ["1+1", "1+", "2+2"]}},
+    )
     def predict_batch() -> Response:
-        if request.mimetype == ndjson.MEDIA_TYPE:
+        """As application/x-ndjson, each line is a body of POST /predict, and its answer or its problem is a line."""
+        if request.mimetype == NDJSON:
             return ndjson.answer_lines(repository, settings)
         served, body = choose_by_body(repository, settings, BatchRequest)
         valid = [query for query in body.queries if not isinstance(query, Broken)]
