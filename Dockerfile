@@ -1,11 +1,14 @@
 FROM python:3.11-slim-bookworm AS build
 # What a build behind a mirror needs; it does not reach the image below. A proxy has Docker's own build arguments.
 ARG PIP_INDEX_URL
+# OpenTelemetry, where it is set.
+ARG TRACES
 WORKDIR /build
-COPY service/requirements.txt .
+COPY service/requirements.txt service/requirements-traces.txt ./
 # TensorFlow's C++ headers and the compiler's library are for building against it: 350 MB that serving never opens.
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --requirement requirements.txt \
+        ${TRACES:+--requirement requirements-traces.txt} \
     && rm -rf /venv/lib/python3.11/site-packages/tensorflow/include \
         /venv/lib/python3.11/site-packages/clang \
         /venv/lib/python3.11/site-packages/pip

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
-from service.metadata import LITE, Metadata, verify
+from service.metadata import DECODING, LITE, Metadata, verify
 from service.problems import BrokenArtifact
 
 
@@ -37,6 +37,7 @@ class Artifact:
         self,
         metadata: Metadata,
         networks: dict[int, "_Network"],
+        decoding: Interpreter,
         sha256: str = "",
         signature_def: dict[str, Any] | None = None,
     ) -> None:
@@ -44,6 +45,12 @@ class Artifact:
         self.sha256 = sha256
         self.signature_def = signature_def or {}
         self._networks = networks  # by batch size, ascending
+        # Their memory (6 MB) is laid out when they are first called.
+        self._encode = decoding.get_signature_runner("encode_bytes")
+        self._decode_step = decoding.get_signature_runner("decode_step")
+        self._k_best = decoding.get_signature_runner("k_best_bytes")
+        self._query_length = int(self._encode.get_input_details()["query"]["shape"][1])
+        self._answer_length = int(self._k_best.get_output_details()["answers"]["shape_signature"][2])
 
     @classmethod
     def load(cls, folder: Path, signature_def: dict[str, Any] | None = None) -> Self:
@@ -57,7 +64,8 @@ class Artifact:
             # Not by its path: LiteRT maps a file, and one that is written over then kills the process.
             lite = (folder / LITE).read_bytes()
             networks = {size: _Network(lite, size) for size in metadata.batch_sizes}
-            artifact = cls(metadata, networks, sha256, signature_def)
+            decoding = Interpreter(model_content=(folder / DECODING).read_bytes(), num_threads=1)
+            artifact = cls(metadata, networks, decoding, sha256, signature_def)
             for size in metadata.batch_sizes:
                 artifact.predict([metadata.query_example] * size)
             predictions = [artifact.predict([golden.query])[0] for golden in metadata.golden]
@@ -88,11 +96,24 @@ class Artifact:
     def decode(self, query: str) -> Iterator[npt.NDArray[np.float32]]:
         """The probabilities [V] of one character after the other, each given before the next is asked for: the most
         probable character of each makes the answer, up to the end " ", which comes too where there is room."""
-        raise NotImplementedError
+        state = self._encode(query=_spelling([query], 1, self._query_length))["state"]
+        end = self.metadata.alphabet.index(" ")
+        previous = np.array([end], np.int32)
+        for _ in range(self._answer_length):
+            returned = self._decode_step(state=state, previous=previous)
+            state, probabilities = returned["state"], returned["probabilities"]
+            yield probabilities[0]
+            previous = probabilities.argmax(-1).astype(np.int32)
+            if previous == end:
+                return
 
     def k_best(self, query: str, k: int) -> list[tuple[str, float]]:
         """The `k` most probable answers, or as many as there are, with their probabilities, best first."""
-        raise NotImplementedError
+        returned = self._k_best(query=_spelling([query], 1, self._query_length), k=np.int32(k))
+        totals, answers = returned["log_probabilities"][0], returned["answers"][0]
+        there = np.isfinite(totals)  # others are minus infinity: there are no more answers
+        spelled = [answer.tobytes().decode("ascii").rstrip() for answer in answers[there]]
+        return list(zip(spelled, np.exp(totals[there]).tolist(), strict=True))
 
 
 class _Network:
@@ -111,11 +132,15 @@ class _Network:
 
     def __call__(self, queries: list[str]) -> list[Prediction]:
         """What is padded to the size is dropped again."""
-        padded = "".join([query.ljust(self._length) for query in queries]).ljust(self._size * self._length)
-        spelling = np.frombuffer(padded.encode("ascii"), np.uint8).reshape(self._size, self._length)
-        self._interpreter.set_tensor(self._query, spelling)
+        self._interpreter.set_tensor(self._query, _spelling(queries, self._size, self._length))
         self._interpreter.invoke()
         answers, confidence, probabilities = [self._interpreter.get_tensor(index) for index in self._outputs]
         length, text = answers.shape[1], answers.tobytes().decode("ascii")
         spelled = [text[start : start + length].rstrip() for start in range(0, len(queries) * length, length)]
         return list(map(Prediction, spelled, confidence.tolist(), probabilities))
+
+
+def _spelling(queries: list[str], rows: int, length: int) -> npt.NDArray[np.uint8]:
+    """uint8 [rows, length]: each query padded with spaces, and rows of spaces behind them."""
+    padded = "".join([query.ljust(length) for query in queries]).ljust(rows * length)
+    return np.frombuffer(padded.encode("ascii"), np.uint8).reshape(rows, length)

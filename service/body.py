@@ -23,7 +23,7 @@ from service.problems import (
 )
 from service.schemas import Limits
 
-READ_BYTES = 16_384  # of lines: about a thousand queries, which are answered before the next are read
+READ_BYTES = 4096  # of lines at a time: some hundred queries, which are answered before the next are read
 MAX_KEYS = 100  # far more than any request has; each that is unknown costs an error
 
 Schema = TypeVar("Schema", bound=BaseModel)

@@ -27,6 +27,7 @@ from service.artifact import Artifact
 from service.metadata import verify
 from service.problems import BrokenArtifact, raw_response
 from service.repository import open_all
+from service.saved_model import Checked
 from service.settings import Settings
 from service.worker import PunctualWorker
 
@@ -50,7 +51,7 @@ except ValidationError as error:
     value = "".join(f"ADDER_{str(part).upper()} is {first['input']!r}: " for part in first["loc"])
     sys.exit(f"error: {value}{first['msg'].removeprefix('Value error, ')}")
 _announcing = multiprocessing.Lock()
-_differing: dict[str, str] = {}  # by folder: versions that are not what their SavedModel is
+_checked: dict[str, Checked] = {}  # by folder
 # Without locks, which a killed worker could take with it.
 PunctualWorker.loaded = np.frombuffer(RawArray("b", SLOTS), np.bool_)
 PunctualWorker.connections = np.frombuffer(RawArray("i", SLOTS), np.int32)
@@ -74,14 +75,16 @@ def application() -> Flask:
 
 def not_differing(folder: Path) -> None:
     """Raise BrokenArtifact where the master has found that a version is not what its SavedModel is."""
-    if (problem := _differing.get(str(folder))) is not None:
-        raise BrokenArtifact(problem)
+    checked = _checked.get(str(folder))
+    if checked is not None and checked["problem"] is not None:
+        raise BrokenArtifact(checked["problem"])
 
 
 def load(folder: Path) -> Artifact:
     """In each worker: a version that can be served. Raises BrokenArtifact."""
     not_differing(folder)
-    return Artifact.load(folder)
+    checked = _checked.get(str(folder))
+    return Artifact.load(folder, checked and checked["signature"])
 
 
 def on_starting(_master: Any) -> None:
@@ -105,15 +108,15 @@ def on_reload(master: Any) -> None:
 
 
 def check_saved_models() -> None:
-    """Note which versions are not what their SavedModel is. Raises BrokenArtifact where that cannot be found out."""
+    """Note what TensorFlow finds out about each version. Raises BrokenArtifact where that cannot be found out."""
     command = [sys.executable, "-m", "service.saved_model"]
     checked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603  our own
     if checked.returncode != 0:
         raise BrokenArtifact(
             f"the SavedModels could not be loaded: {' '.join(command)} ended with {checked.returncode}"
         )
-    _differing.clear()
-    _differing.update(json.loads(checked.stdout))
+    _checked.clear()
+    _checked.update(json.loads(checked.stdout))
 
 
 def pre_fork(master: Any, worker: Any) -> None:

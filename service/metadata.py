@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from service.problems import BrokenArtifact
 
-LITE = "serving_bytes.tflite"
+LITE, DECODING = "serving_bytes.tflite", "decoding.tflite"
 FOR_PEOPLE = re.compile(r"MODEL_CARD\.md|[^/]+\.png")
 
 
@@ -54,7 +54,7 @@ class Evidence(_Read):
 class Metadata(_Read):
     """What serving needs of `metadata.json`; the rest of the file is for people."""
 
-    format_version: Literal[2]
+    format_version: Literal[3]
     name: str
     version: int
     network: str
@@ -121,7 +121,7 @@ def verify(folder: Path) -> Verified:
     files = [
         file.relative_to(folder).as_posix() for file in folder.rglob("[!.]*") if file.is_file() and file != checksums
     ]
-    for name in dict.fromkeys(["metadata.json", "saved_model.pb", LITE, *files, *recorded]):
+    for name in dict.fromkeys(["metadata.json", "saved_model.pb", LITE, DECODING, *files, *recorded]):
         if FOR_PEOPLE.fullmatch(name):
             continue
         if name not in recorded:

@@ -50,7 +50,7 @@ def k_best(step: Step, state: tf.Tensor, k: tf.Tensor, length: int, pad: int) ->
     for position in range(length):
         probabilities, state = step(state, previous)
         alphabet = probabilities.shape[-1]
-        following = total[:, :, tf.newaxis] + tf.reshape(tf.math.log(probabilities), [batch, k, alphabet])
+        following = tf.expand_dims(total, 2) + tf.reshape(tf.math.log(probabilities), [batch, k, alphabet])
         whole = tf.pad(begun, [[0, 0], [0, 0], [0, length - position]], constant_values=pad)
         ended, ended_total = _best(k, ended, ended_total, whole, following[:, :, pad])
 
@@ -58,7 +58,7 @@ def k_best(step: Step, state: tf.Tensor, k: tf.Tensor, length: int, pad: int) ->
         total, chosen = tf.math.top_k(tf.reshape(going_on, [batch, k * alphabet]), k)
         beginning, character = chosen // alphabet, chosen % alphabet
         begun = tf.gather(begun, beginning, batch_dims=1)
-        begun = tf.concat([begun, character[:, :, tf.newaxis]], axis=2)
+        begun = tf.concat([begun, tf.expand_dims(character, 2)], axis=2)
         state = tf.reshape(tf.gather(tf.reshape(state, [batch, k, size]), beginning, batch_dims=1), [batch * k, size])
         previous = tf.reshape(character, [-1])
     return _best(k, ended, ended_total, begun, total)

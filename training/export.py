@@ -11,15 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import TrainingError, decoding, fit, lite, task
-from training.cells import States
+from training import TrainingError, fit, lite, task, warmup
 from training.metadata import NAME_PATTERN, Epoch, Golden, Made, Metadata, write
-from training.networks import HIDDEN_UNITS, NETWORKS
+from training.signatures import signatures_of
 
 # LiteRT multiplies seven rows at a time where the processor has AVX-512, and larger batches take no less for a query.
 BATCH_SIZES = [1, 7, 14, 28, 56]
 TOLERANCE = 1e-5  # between two ways to the same probability
 CHECKED = 10_000
+BEST_CHECKED, BEST = 1000, np.int32(11)  # queries, and answers to each: one more than a service gives
+APART = 1e-3  # log-probabilities that no two ways of computing bring into another order
 
 Signature = Callable[..., dict[str, tf.Tensor]]
 Call = Callable[[task.Texts], tuple[Any, ...]]
@@ -51,7 +52,9 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
         save(network, unfinished)
         signatures = tf.saved_model.load(str(unfinished)).signatures
         check(network, signatures, unfinished)
-        write(unfinished, _describe(recipe, epochs, name, version, signatures["serving_default"]))
+        described = _describe(recipe, epochs, name, version, signatures["serving_default"])
+        warmup.write(unfinished, described)
+        write(unfinished, described)
         unfinished.rename(artifact)
     except tf.errors.OpError as error:
         raise TrainingError(f"{artifact} cannot be written: {error.message}") from error
@@ -61,85 +64,35 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
 
 
 def save(network: keras.Model, folder: Path) -> None:
-    """Write a SavedModel with its signatures, all on the same variables, and without the optimizer; and its
-    `serving_bytes` once more for LiteRT, which answers it in a fraction of the time."""
+    """Write a SavedModel with its signatures, all on the same variables, and without the optimizer; and those on bytes
+    once more for LiteRT, which answers in a fraction of the time."""
     holder = tf.Module()
     holder.weights = [weight.value for weight in network.weights]
-    architecture = NETWORKS[network.name]
-    encode, step = partial(architecture.encode, network), partial(architecture.decode_step, network)
-    length = network.output_shape[1]
-    sizes = [
-        HIDDEN_UNITS if state is None else state.shape[-1]
-        for state in encode(tf.zeros([1, task.QUERY_LENGTH], tf.int32))
-    ]
-
-    def answer(tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return decoding.greedy(step, encode(tokens), length, task.PAD)
-
-    # Compiled for each batch size when it is first called; the compiling survives saving and loading.
-    compiled = tf.function(answer, jit_compile=True)
-
-    def state_of(query: tf.Tensor) -> tf.Tensor:
-        return _joined(encode(_tokens(query)), sizes)
-
-    def joined_step(state: tf.Tensor, previous: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        probabilities, states = step(tf.split(state, sizes, axis=-1), previous)
-        return probabilities, _joined(states, sizes)
-
-    def serving_default(query: tf.Tensor) -> dict[str, tf.Tensor]:
-        characters, probabilities, confidence = compiled(_tokens(query))
-        return {"answer": _spell(characters), "probabilities": probabilities, "confidence": confidence}
-
-    def serving_bytes(query: tf.Tensor) -> dict[str, tf.Tensor]:
-        tokens = tf.reverse(tf.gather(task.byte_tokens(), tf.cast(query, tf.int32)), axis=[1])
-        characters, probabilities, confidence = answer(tokens)
-        spelling = tf.gather(tf.constant(list(task.ALPHABET.encode()), tf.uint8), characters)
-        return {"answer": spelling, "probabilities": probabilities, "confidence": confidence}
-
-    def k_best(query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers, log_probabilities = decoding.k_best(joined_step, state_of(query), k, length, task.PAD)
-        return {"answers": _spell(answers), "log_probabilities": log_probabilities}
-
-    def decode_step(state: tf.Tensor, previous: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities, state = joined_step(state, previous)
-        return {"probabilities": probabilities, "state": state}
-
-    query, k = tf.TensorSpec([None], tf.string, "query"), tf.TensorSpec([], tf.int32, "k")
-    state = tf.TensorSpec([None, sum(sizes)], tf.float32, "state")
-    previous = tf.TensorSpec([None], tf.int32, "previous")
-    spelling = tf.TensorSpec([None, task.QUERY_LENGTH], tf.uint8, "query")
-    signatures = {
-        "serving_default": tf.function(serving_default).get_concrete_function(query),
-        "serving_bytes": tf.function(serving_bytes).get_concrete_function(spelling),
-        "k_best": tf.function(k_best).get_concrete_function(query, k),
-        "encode": tf.function(lambda query: {"state": state_of(query)}).get_concrete_function(query),
-        "decode_step": tf.function(decode_step).get_concrete_function(state, previous),
-    }
-    tf.saved_model.save(holder, str(folder), signatures=signatures)
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_bytes"])
-    (folder / lite.FILE).write_bytes(converter.convert())
-
-
-def _joined(states: States, sizes: list[int]) -> tf.Tensor:
-    """[B, ·] each -> [B, S]."""
-    batch = tf.shape(states[0])[0]
-    return tf.concat(
-        [tf.zeros([batch, size]) if state is None else state for state, size in zip(states, sizes, strict=True)], -1
-    )
+    tf.saved_model.save(holder, str(folder), signatures=signatures_of(network))
+    for file, names in lite.SIGNATURES.items():
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=names)
+        (folder / file).write_bytes(converter.convert())
 
 
 def check(network: keras.Model, signatures: dict[str, Signature], folder: Path) -> None:
     """Raise TrainingError unless serving_default, encode with decode_step, and what LiteRT reads in `folder` agree with
-    the Keras network, and the first and the last with themselves in every size of batch: the same answers,
-    probabilities within TOLERANCE, for CHECKED queries, or for as many as a hundred batches hold."""
+    the Keras network, serving_default and LiteRT with themselves in every size of batch, and LiteRT's k best with the
+    SavedModel's: the same answers, probabilities within TOLERANCE, for CHECKED queries, or for as many as a hundred
+    batches hold."""
     queries = np.random.default_rng(0).choice(task.queries(), CHECKED, replace=False)
     serving = partial(_call, signatures["serving_default"])
     answers, probabilities = serving(queries)
 
     expected = fit.predict(network, task.query_tokens(queries))
     _same("the Keras network", (fit.answers(expected), expected), (answers, probabilities))
-    steps = _step_by_step(signatures, queries, network.output_shape[1])
+    length, by_lite, spelling = network.output_shape[1], lite.decoding_signatures(folder), lite.spelling(queries)
+    state = signatures["encode"](query=tf.constant(queries))["state"]
+    steps = _step_by_step(state, signatures["decode_step"], length)
     _same("decoding step by step", steps, (answers, probabilities))
+    lite_state = by_lite["encode_bytes"](query=spelling)["state"]
+    steps = _step_by_step(lite_state, by_lite["decode_step"], length)
+    _same("decoding step by step by LiteRT", steps, (answers, probabilities))
+    _same_best(signatures["k_best"], by_lite["k_best_bytes"], queries[:BEST_CHECKED])
     for size in BATCH_SIZES:
         few = slice(0, min(CHECKED, 100 * size) // size * size)
         ways: dict[str, Call] = {"serving_default": serving, "LiteRT": lite.Lite(folder, size)}
@@ -154,26 +107,40 @@ def _call(serving: Signature, queries: task.Texts) -> tuple[task.Texts, fit.Prob
     return returned["answer"].numpy().astype("S"), returned["probabilities"].numpy()
 
 
-def _step_by_step(
-    signatures: dict[str, Signature], queries: task.Texts, length: int
-) -> tuple[task.Texts, fit.Probabilities]:
-    state = signatures["encode"](query=tf.constant(queries))["state"]
-    previous = tf.fill([len(queries)], task.PAD)
-    steps = []
+def _step_by_step(state: Any, step: Callable[..., Any], length: int) -> tuple[task.Texts, fit.Probabilities]:
+    previous, steps = np.full(len(state), task.PAD, np.int32), []
     for _ in range(length):
-        step = signatures["decode_step"](state=state, previous=previous)
-        state, previous = step["state"], tf.argmax(step["probabilities"], axis=-1, output_type=tf.int32)
-        steps.append(step["probabilities"].numpy())
-    probabilities = np.stack(steps, axis=1)
-    return fit.answers(probabilities), probabilities
+        returned = step(state=state, previous=previous)
+        state, probabilities = returned["state"], np.asarray(returned["probabilities"])
+        previous = probabilities.argmax(-1).astype(np.int32)
+        steps.append(probabilities)
+    together = np.stack(steps, axis=1)
+    return fit.answers(together), together
 
 
-def _same(way: str, one: tuple[task.Texts, fit.Probabilities], other: tuple[task.Texts, fit.Probabilities]) -> None:
+def _same_best(of_text: Callable[..., Any], of_bytes: Callable[..., Any], queries: task.Texts) -> None:
+    """Which of two answers is better may differ where they are equals, and so may which is last."""
+    returned, by_lite = of_text(query=tf.constant(queries), k=BEST), of_bytes(query=lite.spelling(queries), k=BEST)
+    totals, lite_totals = np.asarray(returned["log_probabilities"]), by_lite["log_probabilities"]
+    with np.errstate(invalid="ignore"):  # where there are fewer answers: minus infinity
+        apart = np.diff(totals, axis=1, prepend=np.inf) < -APART
+    settled = apart[:, :-1] & apart[:, 1:]
+    answers, lite_answers = returned["answers"].numpy().astype("S"), lite.texts(by_lite["answers"])
+    best, lite_best = (answers[:, :-1][settled], np.exp(totals)), (lite_answers[:, :-1][settled], np.exp(lite_totals))
+    _same("LiteRT's k best", lite_best, best, than="the SavedModel's")
+
+
+def _same(
+    way: str,
+    one: tuple[task.Texts, fit.Probabilities],
+    other: tuple[task.Texts, fit.Probabilities],
+    than: str = "serving_default",
+) -> None:
     differ = int((one[0] != other[0]).sum())
     distance = float(np.abs(one[1] - other[1]).max())
     if differ or distance > TOLERANCE:
         raise TrainingError(
-            f"export refused: {way} and serving_default differ in {differ} of {len(one[0])} answers, "
+            f"export refused: {way} and {than} differ in {differ} of {len(one[0])} answers, "
             f"and in probability by up to {distance:.1e} (at most {TOLERANCE} is allowed)"
         )
 
@@ -204,21 +171,3 @@ def _describe(recipe: fit.Recipe, epochs: list[Epoch], name: str, version: int, 
         tried=[],
         evidence=None,
     )
-
-
-def _tokens(query: tf.Tensor) -> tf.Tensor:
-    """Strings [B] -> tokens int32 [B, 7], reversed. One byte more than fits is read, to see that there is none."""
-    spelling = tf.io.decode_raw(query, tf.uint8, fixed_length=task.QUERY_LENGTH + 1)  # (B, 8): bytes
-    table = task.byte_tokens()
-    table[0] = task.PAD  # decode_raw pads with zero bytes
-    tokens = tf.gather(table, tf.cast(spelling, tf.int32))
-    spelled = tf.reduce_all(tokens >= 0) & tf.reduce_all(spelling[:, task.QUERY_LENGTH] == 0)
-    rule = f"a query has at most {task.QUERY_LENGTH} characters, all of {task.ALPHABET!r}, like {task.EXAMPLE!r}"
-    with tf.control_dependencies([tf.debugging.Assert(spelled, [rule])]):
-        return tf.reverse(tokens[:, : task.QUERY_LENGTH], axis=[1])
-
-
-def _spell(tokens: tf.Tensor) -> tf.Tensor:
-    """Tokens int32 [..., T] -> strings [...]."""
-    alphabet = tf.constant(["" if character == " " else character for character in task.ALPHABET])
-    return tf.strings.reduce_join(tf.gather(alphabet, tokens), axis=-1)

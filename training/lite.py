@@ -1,5 +1,6 @@
 """An artifact's network as LiteRT runs it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,13 @@ from ai_edge_litert.interpreter import Interpreter
 
 from training import task
 
-FILE = "serving_bytes.tflite"
+FILE, DECODING = "serving_bytes.tflite", "decoding.tflite"
+# An interpreter lays out memory for every signature of its file, and whoever answers has one for each batch size: what
+# decodes step by step is a file of its own. Nor would LiteRT resize any signature but the first of a file.
+SIGNATURES = {FILE: ["serving_bytes"], DECODING: ["encode_bytes", "decode_step", "k_best_bytes"]}
 
 Floats = npt.NDArray[np.float32]
+Signature = Callable[..., dict[str, npt.NDArray[np.generic]]]
 
 
 class Lite:
@@ -22,16 +27,29 @@ class Lite:
         self._query = signature.get_input_details()["query"]["index"]
         self._outputs = {name: output["index"] for name, output in signature.get_output_details().items()}
         del signature  # nothing may refer to an interpreter that is resized
-        self._shape = [size, task.QUERY_LENGTH]
-        self._interpreter.resize_tensor_input(self._query, self._shape)
+        self._interpreter.resize_tensor_input(self._query, [size, task.QUERY_LENGTH])
         self._interpreter.allocate_tensors()
 
     def __call__(self, queries: task.Texts) -> tuple[task.Texts, Floats, Floats]:
         """Bytes [size] -> answers, bytes [size]; probabilities [size, T, V]; confidence [size]."""
-        padded = np.char.ljust(queries, task.QUERY_LENGTH).astype(f"S{task.QUERY_LENGTH}")
-        self._interpreter.set_tensor(self._query, padded.view(np.uint8).reshape(self._shape))
+        self._interpreter.set_tensor(self._query, spelling(queries))
         self._interpreter.invoke()
         returned = {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
-        spelling = returned["answer"]
-        answers = np.char.rstrip(spelling.view(f"S{spelling.shape[1]}").ravel())
-        return answers, returned["probabilities"], returned["confidence"]
+        return texts(returned["answer"]), returned["probabilities"], returned["confidence"]
+
+
+def decoding_signatures(artifact: Path) -> dict[str, Signature]:
+    """Those of DECODING by name, for batches of any size."""
+    interpreter = Interpreter(str(artifact / DECODING), num_threads=1)
+    return {name: interpreter.get_signature_runner(name) for name in SIGNATURES[DECODING]}
+
+
+def spelling(queries: task.Texts) -> npt.NDArray[np.uint8]:
+    """Bytes [B] -> uint8 [B, 7], padded with spaces."""
+    padded = np.char.ljust(queries, task.QUERY_LENGTH).astype(f"S{task.QUERY_LENGTH}")
+    return padded.view(np.uint8).reshape(-1, task.QUERY_LENGTH)
+
+
+def texts(answers: npt.NDArray[np.uint8]) -> task.Texts:
+    """uint8 [..., T], padded with spaces -> bytes [...]."""
+    return np.char.rstrip(np.ascontiguousarray(answers).view(f"S{answers.shape[-1]}")[..., 0])

@@ -94,7 +94,7 @@ class Tried(_Written):
 class Metadata(_Written):
     """All of `metadata.json`."""
 
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
     name: str = Field(pattern=NAME_PATTERN)
     version: int
     network: str

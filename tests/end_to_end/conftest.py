@@ -1,5 +1,6 @@
 """Real gunicorn processes."""
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import pytest
 import requests
 
 from tests.conftest import ROOT, missing
+from tests.environments import NoEnvironment, environment
 
 
 def free_port() -> int:
@@ -134,3 +136,20 @@ def service() -> Iterator[Service]:
 def artifacts(barely_trained: Path) -> Path:
     """The folder that holds the barely trained network as adder/1."""
     return barely_trained.parent.parent
+
+
+@pytest.fixture(scope="session")
+def ask_by(service: Service) -> Callable[[str], Any]:
+    """Run a script of tests/clients, which are real clients of others, against the service, and give what it prints."""
+    try:
+        python = environment("clients", ROOT / "tests/clients/requirements.txt") / "bin" / "python"
+    except NoEnvironment as problem:
+        missing(f"the environment of tests/clients: {problem}")
+
+    def ask(client: str) -> Any:
+        script = ROOT / "tests" / "clients" / f"{client}.py"
+        ran = subprocess.run([python, script, service.url], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout)
+
+    return ask

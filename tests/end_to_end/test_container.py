@@ -104,6 +104,7 @@ def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
         "/srv",
         "/srv/service",
         "/srv/service/requirements.txt",
+        "/srv/service/requirements-traces.txt",
         "/srv/service/routes",
         "/srv/model_artifacts",
         *(f"/srv/model_artifacts/{folder.name}" for folder in (ROOT / "model_artifacts").iterdir()),

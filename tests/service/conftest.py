@@ -18,7 +18,7 @@ from service.metadata import Golden, Metadata
 from service.settings import Settings
 
 METADATA = Metadata(
-    format_version=2,
+    format_version=3,
     name="adder",
     version=1,
     network="repeat_vector",

@@ -1,13 +1,18 @@
 import hashlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from service.artifact import Artifact, Prediction
 from service.problems import BrokenArtifact
+from tests.conftest import newest
 from tests.service.conftest import edit_metadata
+
+MODELS = ["adder", "cho2014", "last-digit", "sutskever2014"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +83,8 @@ def test_the_next_batch_size_is_called(loaded: Artifact) -> None:
     def network(size: int) -> Any:
         return lambda _queries: called.append(size)
 
-    artifact = Artifact(loaded.metadata, {size: network(size) for size in loaded.metadata.batch_sizes})
+    networks = {size: network(size) for size in loaded.metadata.batch_sizes}
+    artifact = Artifact(loaded.metadata, networks, MagicMock())
     for count in (1, 2, 7, 8, 29, 56):
         artifact.predict(["1+1"] * count)
     assert called == [1, 7, 7, 14, 56, 56]
@@ -96,3 +102,50 @@ def test_the_answers_are_those_of_the_saved_model(barely_trained: Path, loaded: 
     assert [each.answer.encode() for each in predictions] == returned["answer"].numpy().tolist()
     for prediction, confidence in zip(predictions, returned["confidence"].numpy(), strict=True):
         assert prediction.confidence == pytest.approx(confidence, abs=1e-5)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def shipped_network(request: pytest.FixtureRequest) -> Artifact:
+    """The newest version of each model; two of them feed back."""
+    return Artifact.load(newest(request.param))
+
+
+def test_what_is_decoded_is_what_is_predicted(shipped_network: Artifact) -> None:
+    for golden in shipped_network.metadata.golden:
+        [predicted] = shipped_network.predict([golden.query])
+        decoded = np.stack(list(shipped_network.decode(golden.query)))
+        spelled = "".join(shipped_network.metadata.alphabet[token] for token in decoded.argmax(-1))
+        room = len(predicted.probabilities)
+        assert spelled == golden.answer.ljust(len(golden.answer) + 1)[:room]
+        assert decoded == pytest.approx(predicted.probabilities[: len(decoded)], abs=1e-5)
+
+
+def test_what_is_decoded_comes_one_by_one_and_beside_others(loaded: Artifact) -> None:
+    alone = [list(loaded.decode(query)) for query in ("123+456", "999+1")]
+    together = zip(loaded.decode("123+456"), loaded.decode("999+1"), strict=False)
+    for first, second in zip(*alone, strict=False):
+        decoded = next(together)
+        assert (decoded[0] == first).all()
+        assert (decoded[1] == second).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_the_best_answer_is_the_one_that_is_given(shipped_network: Artifact, k: int) -> None:
+    for golden in shipped_network.metadata.golden:
+        [predicted] = shipped_network.predict([golden.query])
+        answers, probabilities = zip(*shipped_network.k_best(golden.query, k), strict=True)
+        assert answers[0] == golden.answer
+        assert probabilities[0] == pytest.approx(predicted.confidence, abs=1e-5)
+        assert list(probabilities) == sorted(probabilities, reverse=True)
+        assert len(set(answers)) == k
+        assert sum(probabilities) <= 1 + 1e-5
+
+
+def test_no_more_answers_are_given_than_there_are() -> None:
+    best = Artifact.load(newest("last-digit")).k_best("1+1", 100)
+    assert {answer for answer, _ in best} == {*"0123456789+", ""}
+    assert sum(probability for _, probability in best) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_artifact_has_the_sum_of_its_checksums(barely_trained: Path, loaded: Artifact) -> None:
+    assert loaded.sha256 == hashlib.sha256((barely_trained / "checksums.txt").read_bytes()).hexdigest()

@@ -18,6 +18,16 @@ def test_the_master_imports_no_tensorflow_and_nothing_of_training() -> None:
     assert not {"tensorflow", "keras", "training"} & set(imported)
 
 
+def test_a_worker_knows_the_signature_that_the_master_has_read() -> None:
+    code = """
+conf.on_starting(None)
+for versions in conf.open_all(conf.settings, conf.load).values():
+    for artifact in versions.values():
+        print(*artifact.signature_def["outputs"])
+"""
+    assert set(run_conf(code, MODELS="adder")) == {"answer", "probabilities", "confidence"}
+
+
 def test_gunicorn_is_told_what_is_set() -> None:
     code = "print(conf.workers, conf.graceful_timeout, conf.bind, conf.worker_class.receive_seconds)"
     told = run_conf(code, WORKERS="3", SHUTDOWN_SECONDS="7", HOST="::1", PORT="9", RECEIVE_SECONDS="4")

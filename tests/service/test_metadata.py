@@ -35,6 +35,7 @@ def test_both_packages_mean_the_same_metadata() -> None:
     [
         ("metadata.json", None, "cannot be read: No such file or directory"),
         ("serving_bytes.tflite", None, "cannot be read: No such file or directory"),
+        ("decoding.tflite", None, "cannot be read: No such file or directory"),
         ("saved_model.pb", None, "cannot be read: No such file or directory"),
         ("checksums.txt", None, "cannot be read: No such file or directory"),
         ("checksums.txt", b"nothing", "is not a list of checksums"),
@@ -43,6 +44,7 @@ def test_both_packages_mean_the_same_metadata() -> None:
         ("checksums.txt", b"", "does not name metadata.json"),
         ("metadata.json", b"{}", "has changed since it was exported"),
         ("variables/variables.data-00000-of-00001", b"", "has changed since it was exported"),
+        ("assets.extra/tf_serving_warmup_requests", b"", "has changed since it was exported"),
     ],
 )
 def test_a_damaged_artifact_is_named(artifact: Path, name: str, content: bytes | None, reason: str) -> None:
@@ -62,7 +64,7 @@ def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format_version": 1}, "format_version: Input should be 2"),
+        ({"format_version": 2}, "format_version: Input should be 3"),
         ({"largest_operand": "999"}, "largest_operand: Input should be a valid integer"),
         ({"batch_sizes": [8, 1]}, "batch_sizes: Value error, batch sizes must be positive and ascend"),
         ({"query_pattern": "[0-9]+"}, "the query '123+456' does not match query_pattern"),

@@ -91,8 +91,8 @@ def test_no_more_is_read_than_was_answered(client: FlaskClient) -> None:
     )
     blocks = iter(response.iter_encoded())
     for number in range(1, 4):
-        assert next(blocks).count(b"\n") == 1024
-        assert body.given == number * 16_384
+        assert next(blocks).count(b"\n") == 256
+        assert body.given == number * 4096
     response.close()
 
 
@@ -103,7 +103,7 @@ def test_every_line_that_is_not_empty_is_answered(client: FlaskClient, lines: li
     assert len(answered(client, body)) == sum(bool(line.strip()) for line in body.split(b"\n"))
 
 
-@pytest.mark.parametrize("length", [16_383, 16_384, 16_385, 40_000])
+@pytest.mark.parametrize("length", [4095, 4096, 4097, 40_000])
 def test_a_line_may_lie_across_two_reads(client: FlaskClient, length: int) -> None:
     lines = [b'{"query":"%d+1"}' % (number % 1000) for number in range(length // 15)]
     answers = answered(client, b"\n".join(lines))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service import saved_model
+from service.artifact import Artifact
 from service.problems import BrokenArtifact
 from tests.conftest import ROOT, newest
 from training import metadata
@@ -38,12 +39,27 @@ def test_forms_that_differ_are_refused(differing: Path) -> None:
         saved_model.check(differing)
 
 
+def test_another_network_to_decode_with_is_refused(artifact: Path, shipped: Path) -> None:
+    described = metadata.read(artifact)
+    shutil.copy(shipped / "decoding.tflite", artifact)
+    metadata.write(artifact, described)
+    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+        saved_model.check(artifact)
+
+
+def test_other_best_answers_are_refused(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Artifact, "k_best", lambda *_: [("1", 1.0)])
+    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+        saved_model.check(barely_trained)
+
+
 def test_versions_that_differ_are_told(differing: Path) -> None:
     told = in_a_process(differing.parent.parent)
     assert told.returncode == 0
-    [(folder, problem)] = json.loads(told.stdout).items()
+    [(folder, checked)] = json.loads(told.stdout).items()
     assert folder == str(differing)
-    assert "gives by LiteRT other probabilities than its SavedModel" in problem
+    assert "gives by LiteRT other probabilities than its SavedModel" in checked["problem"]
+    assert checked["signature"] == {}
 
 
 def test_nothing_to_load_is_one_line(tmp_path: Path) -> None:
@@ -53,5 +69,12 @@ def test_nothing_to_load_is_one_line(tmp_path: Path) -> None:
     assert len(told.stderr.splitlines()) == 1
 
 
-def test_nothing_is_told_of_versions_that_agree(artifact: Path) -> None:
-    assert in_a_process(artifact.parent.parent).stdout == "{}\n"
+def test_the_signature_of_versions_that_agree_is_told(artifact: Path) -> None:
+    [(folder, checked)] = json.loads(in_a_process(artifact.parent.parent).stdout).items()
+    assert folder == str(artifact)
+    assert checked["problem"] is None
+    assert checked["signature"]["method_name"] == "tensorflow/serving/predict"
+    query = checked["signature"]["inputs"]["query"]
+    assert query["dtype"] == "DT_STRING"
+    assert query["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
+    assert set(checked["signature"]["outputs"]) == {"answer", "probabilities", "confidence"}

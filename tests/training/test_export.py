@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import missing, newest, run_training
-from training import TrainingError, export, fit, metadata, networks, task
+from training import TrainingError, export, fit, lite, metadata, networks, task
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ def test_the_signatures_are_those_of_the_contract(signatures: dict[str, Any]) ->
             "confidence": (tf.float32, [None]),
         },
         "k_best": {"answers": (tf.string, [None, None]), "log_probabilities": (tf.float32, [None, None])},
+        "k_best_bytes": {"answers": (tf.uint8, [None, None, 4]), "log_probabilities": (tf.float32, [None, None])},
         "encode": {"state": (tf.float32, [None, 768])},
+        "encode_bytes": {"state": (tf.float32, [None, 768])},
         "decode_step": {"probabilities": (tf.float32, [None, 12]), "state": (tf.float32, [None, 768])},
     }
 
@@ -138,9 +141,47 @@ def test_an_answer_that_depends_on_its_batch_is_refused(
         export.check(network, signatures | {"serving_default": sociable}, barely_trained)
 
 
-def test_another_network_for_lite_is_refused(network: keras.Model, signatures: dict[str, Any], shipped: Path) -> None:
+def test_another_network_for_lite_is_refused(
+    network: keras.Model, signatures: dict[str, Any], artifact: Path, shipped: Path
+) -> None:
+    shutil.copy(shipped / "serving_bytes.tflite", artifact)
     with pytest.raises(TrainingError, match="LiteRT in batches of 1 and serving_default differ"):
-        export.check(network, signatures, shipped)
+        export.check(network, signatures, artifact)
+
+
+def test_another_network_for_lite_to_decode_with_is_refused(
+    network: keras.Model, signatures: dict[str, Any], artifact: Path, shipped: Path
+) -> None:
+    shutil.copy(shipped / "decoding.tflite", artifact)
+    with pytest.raises(TrainingError, match="decoding step by step by LiteRT and serving_default differ"):
+        export.check(network, signatures, artifact)
+
+
+@pytest.mark.parametrize(
+    ("output", "changed", "refusal"),
+    [
+        ("answers", lambda answers: answers[:, ::-1], r"differ in [1-9]\d* of"),
+        ("log_probabilities", lambda totals: totals + 1e-3, r"differ in 0 of .* answers, and in probability by up to"),
+    ],
+)
+def test_other_best_answers_by_lite_are_refused(
+    network: keras.Model,
+    signatures: dict[str, Any],
+    barely_trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    output: str,
+    changed: Callable[[Any], Any],
+    refusal: str,
+) -> None:
+    by_lite = lite.decoding_signatures(barely_trained)
+
+    def k_best(query: Any, k: Any) -> dict[str, Any]:
+        returned = by_lite["k_best_bytes"](query=query, k=k)
+        return returned | {output: changed(returned[output])}
+
+    monkeypatch.setattr(lite, "decoding_signatures", lambda _: by_lite | {"k_best_bytes": k_best})
+    with pytest.raises(TrainingError, match=f"LiteRT's k best and the SavedModel's {refusal}"):
+        export.check(network, signatures, barely_trained)
 
 
 def test_a_refused_export_leaves_nothing(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

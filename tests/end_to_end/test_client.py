@@ -1,0 +1,210 @@
+"""The client and the command line, with the real service."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from service.answers import Character, Prediction
+from service.client import Client, Refused
+from tests.conftest import ROOT
+from tests.end_to_end.conftest import Service, free_port
+
+COMMAND = [sys.executable, "-m", "service"]
+PORT = free_port()  # where nobody answers
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with Client(service.url) as client:
+        yield client
+
+
+def test_all_that_can_be_asked_for(client: Client) -> None:
+    answer = client.predict("12 + 5", characters=True, alternatives=3, min_confidence=0.5)
+    assert (answer.query, answer.answer, answer.abstained) == ("12+5", "17", False)
+    assert answer.characters is not None
+    assert [character.character for character in answer.characters] == ["1", "7", " "]
+    assert answer.alternatives is not None
+    assert answer.alternatives[0].answer == "17"
+    assert answer.confidence == pytest.approx(answer.alternatives[0].probability, abs=1e-4)
+    assert (answer.model.name, len(answer.model.sha256)) == ("adder", 64)
+
+
+def test_a_model_and_a_version_are_chosen(client: Client) -> None:
+    assert client.predict("123+456", model="last-digit").answer == "9"
+    assert client.predict("123+456", version=1).model.version == 1
+
+
+def test_a_batch_is_answered_or_refused_with_all_that_is_wrong(client: Client) -> None:
+    assert [answer.answer for answer in client.predict_batch(["1+2", "30+4"], characters=True)] == ["3", "34"]
+    with pytest.raises(Refused) as refused:
+        client.predict_batch(["1-2", "30+4", "01+2"])
+    assert [error.pointer for error in refused.value.errors] == ["#/queries/0", "#/queries/2"]
+
+
+def test_many_queries(client: Client) -> None:
+    queries = [f"{number % 1000}+{number // 7}" for number in range(5000)]
+    for query, answer in zip(queries, client.predict_many(queries, characters=True), strict=True):
+        assert isinstance(answer, Prediction)
+        assert (answer.query, answer.answer) == (query, str(sum(map(int, query.split("+")))))
+
+
+def test_a_stream_gives_what_a_prediction_does(client: Client) -> None:
+    *characters, last = client.stream("123+456")
+    answer = client.predict("123+456", characters=True)
+    assert isinstance(last, Prediction)
+    assert (last.answer, last.model) == (answer.answer, answer.model)
+    assert answer.characters is not None
+    for streamed, character in zip(characters, answer.characters, strict=True):
+        assert isinstance(streamed, Character)
+        assert streamed.character == character.character
+        assert streamed.probability == pytest.approx(character.probability, abs=1e-4)
+
+
+def test_an_explanation(client: Client) -> None:
+    explanation = client.explain("12+5")
+    assert (explanation.hidden, explanation.characters) == (list("12+5"), ["1", "7", " "])
+    assert [len(row) for row in explanation.matrix] == [3, 3, 3, 3]
+
+
+def test_the_models(client: Client) -> None:
+    entries = client.models()
+    assert {"adder", "last-digit"} <= {entry.name for entry in entries}
+    for entry in entries:
+        assert client.predict(entry.query_example, model=entry.name, version=entry.version).model.sha256 == entry.sha256
+
+
+def test_the_service_is_told_when_to_give_up(service: Service) -> None:
+    with Client(service.url, answer_seconds=0.00001) as client, pytest.raises(Refused) as refused:
+        client.predict_batch(["123+456"] * 1000)
+    assert refused.value.status == 504
+
+
+def run(url: str, *arguments: str, said: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=ROOT, env=os.environ | {"ADDER_URL": url}, input=said, capture_output=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "printed"),
+    [
+        (["123+456"], b"", b"579\n"),
+        (["1+2", "30 + 4", "--model", "adder"], b"", b"3\n34\n"),
+        (["1+2", "-"], b"2+2\r\n3+3", b"3\n4\n6\n"),
+        (["123+456", "--model", "last-digit"], b"", b"9\n"),
+        (["0+0", "--version", "1", "--min-confidence", "0.9"], b"", b"abstained\n"),
+        (["123+456", "1+2", "--stream"], b"", b"579\n3\n"),
+    ],
+)
+def test_answers_are_printed_one_a_line(service: Service, arguments: list[str], said: bytes, printed: bytes) -> None:
+    asked = run(service.url, "ask", *arguments, said=said)
+    assert (asked.stdout, asked.stderr, asked.returncode) == (printed, b"", 0)
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_characters_are_printed_with_their_runners_up(service: Service, stream: list[str]) -> None:
+    printed = run(service.url, "ask", "12+5", "--characters", *stream).stdout.decode().splitlines()
+    assert "17" in printed
+    assert [line.split()[0] for line in printed if line != "17"] == ["1", "7", "end"]
+    assert all(line.count("%") == 4 for line in printed if line != "17")
+
+
+def test_alternatives_are_printed_best_first(service: Service) -> None:
+    first, *others = run(service.url, "ask", "0+0", "--version", "1", "--alternatives", "3").stdout.split()
+    assert first == others[0] == b"8"
+    assert len(others) == 6
+
+
+def test_an_explanation_is_printed_as_a_table(service: Service) -> None:
+    head, *rows = run(service.url, "explain", "12+5").stdout.decode().splitlines()
+    assert head.split() == ["1", "7", "end"]
+    assert [row.split()[0] for row in rows] == ["1", "2", "+", "5"]
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+@pytest.mark.parametrize("bad", ["1-1", b"\xff+1", "1+1\n2"])
+def test_what_is_refused_is_told_in_a_line_and_the_rest_answered(service: Service, bad: str, stream: list[str]) -> None:
+    asked = run(service.url, "ask", bad, "123+456", *stream)
+    assert (asked.stdout, asked.returncode) == (b"\n579\n", 1)
+    assert asked.stderr.startswith(b"error: #/query: ")
+    assert asked.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("url", [f"http://127.0.0.1:{PORT}", "nowhere", "http://[", "http://x.invalid"])
+@pytest.mark.parametrize("command", ["ask", "explain"])
+def test_no_service_is_told_in_a_line(url: str, command: str) -> None:
+    asked = run(url, command, "1+1")
+    assert (asked.stdout, asked.returncode) == (b"", 1)
+    assert asked.stderr.startswith(f"error: {url} gave no answer: ".encode())
+    assert asked.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ask"],
+        ["ask", "1+1", "--alternatives", "11"],
+        ["ask", "1+1", "--min-confidence", "2"],
+        ["ask", "1+1", "--version", "one"],
+        ["ask", "1+1", "--stream", "--alternatives", "2"],
+        ["explain", "1+1", "2+2"],
+        ["completion", "csh"],
+    ],
+)
+def test_bad_arguments(service: Service, arguments: list[str]) -> None:
+    asked = run(service.url, *arguments)
+    assert (asked.stdout, asked.returncode) == (b"", 2)
+    assert b"Usage: " in asked.stderr
+
+
+def test_a_closed_pipe_ends_it(service: Service) -> None:
+    script = f"yes 1+1 | {shlex.join(COMMAND)} ask - --url {service.url} | head -1"
+    asked = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True)
+    assert (asked.stdout, asked.stderr) == (b"2\n", b"")
+
+
+def test_an_interrupt_ends_it(service: Service) -> None:
+    command = [*COMMAND, "ask", "-", "--url", service.url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as asking:
+        assert asking.stdin is not None
+        assert asking.stdout is not None
+        asking.stdin.write(b"1+1\n" * 10_000)
+        asking.stdin.flush()
+        assert asking.stdout.readline() == b"2\n"
+        asking.send_signal(signal.SIGINT)
+        _, told = asking.communicate(timeout=20)
+    assert asking.returncode == 1
+    assert b"Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("adder ''", {"ask", "explain", "completion"}),
+        ("adder ask --al", {"--alternatives"}),
+        ("adder ask --model l", {"last-digit"}),
+        ("adder explain --version ''", {"1", "2"}),
+        ("adder ask --model cho2014 --version ''", {"1"}),
+        (f"adder ask --url http://127.0.0.1:{PORT} --model ''", set()),
+    ],
+)
+def test_bash_completes(service: Service, words: str, completed: set[str]) -> None:
+    script = run(service.url, "completion", "bash").stdout.decode() + (
+        f"cd /; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
+        'eval "$(complete -p adder | sed -E "s/.*-F (\\S+).*/\\1/") adder"; echo "${COMPREPLY[@]}"'
+    )
+    environment = os.environ | {"ADDER_URL": service.url}
+    asked = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+    assert (set(asked.stdout.split()), asked.stderr) == (completed, "")
+
+
+def test_the_shell_function_is_the_command_line(service: Service) -> None:
+    script = run(service.url, "completion", "bash").stdout.decode() + f"cd /; adder ask 1+2 --url {service.url}"
+    assert subprocess.check_output(["bash", "-c", script]) == b"3\n"

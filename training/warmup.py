@@ -1,0 +1,63 @@
+"""The requests that TensorFlow Serving makes of a version before it serves it.
+
+Its SavedModel Warmup reads `assets.extra/tf_serving_warmup_requests`: a TFRecord file, each record a PredictionLog. The
+messages are those of its prediction_log.proto, predict.proto and model.proto (tensorflow_serving/apis), but for the
+fields that no warm-up needs; a map is on the wire what a repeated key and value are.
+"""
+
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format  # type: ignore[import-untyped]
+
+from training.metadata import Metadata
+
+FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+
+PROTO = """
+name: "training/warmup.proto" package: "training" syntax: "proto3"
+dependency: "tensorflow/core/framework/tensor.proto"
+message_type {
+  name: "ModelSpec"
+  field { name: "name" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field { name: "signature_name" number: 3 type: TYPE_STRING label: LABEL_OPTIONAL }
+}
+message_type {
+  name: "Input"
+  field { name: "key" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field { name: "value" number: 2 type: TYPE_MESSAGE label: LABEL_OPTIONAL type_name: ".tensorflow.TensorProto" }
+}
+message_type {
+  name: "PredictRequest"
+  field { name: "model_spec" number: 1 type: TYPE_MESSAGE label: LABEL_OPTIONAL type_name: ".training.ModelSpec" }
+  field { name: "inputs" number: 2 type: TYPE_MESSAGE label: LABEL_REPEATED type_name: ".training.Input" }
+}
+message_type {
+  name: "PredictLog"
+  field { name: "request" number: 1 type: TYPE_MESSAGE label: LABEL_OPTIONAL type_name: ".training.PredictRequest" }
+}
+message_type {
+  name: "PredictionLog"
+  field { name: "predict_log" number: 6 type: TYPE_MESSAGE label: LABEL_OPTIONAL type_name: ".training.PredictLog" }
+}
+"""
+
+descriptor_pool.Default().Add(text_format.Parse(PROTO, descriptor_pb2.FileDescriptorProto()))
+PredictionLog: Any = message_factory.GetMessageClass(
+    descriptor_pool.Default().FindMessageTypeByName("training.PredictionLog")
+)
+
+
+def write(artifact: Path, metadata: Metadata) -> None:
+    """Write `FILE`: a request to `serving_default` for each batch size, of the golden queries over and over."""
+    (artifact / FILE).parent.mkdir()
+    with tf.io.TFRecordWriter(str(artifact / FILE)) as file:
+        for size in metadata.batch_sizes:
+            queries = list(islice(cycle(golden.query for golden in metadata.golden), size))
+            log = PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name, request.model_spec.signature_name = metadata.name, "serving_default"
+            request.inputs.add(key="query", value=tf.make_tensor_proto(queries))
+            file.write(log.SerializeToString())
