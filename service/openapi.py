@@ -94,7 +94,7 @@ def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) 
     paths: dict[str, Any] = {}
     responses: dict[str, Any] = {}
     for route in routes:
-        operation = {
+        operation: dict[str, Any] = {
             "operationId": route.name,
             "summary": route.operation.summary,
             "description": route.description,

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 from service.problems import (
     BadHeader,
     BrokenArtifact,
@@ -20,15 +18,17 @@ from service.problems import (
     TooLarge,
     UnknownModel,
     Unreadable,
+    WrongContentEncoding,
     WrongContentType,
 )
+from service.schemas import Choice
 
 JSON, HTML, NDJSON, EVENTS = "application/json", "text/html", "application/x-ndjson", "text/event-stream"
 
 Problems = tuple[type[Problem] | int, ...]  # ours, and the statuses of those that HTTP names
 
 FINDING: Problems = (UnknownModel, BrokenArtifact)
-READING: Problems = (Unreadable, DuplicateKey, Incomplete, TooLarge)
+READING: Problems = (Unreadable, DuplicateKey, Incomplete, TooLarge, WrongContentEncoding)
 ASKING: Problems = (*FINDING, BadHeader, Invalid, ClientLeft, QueueFull, DeadlineExceeded, NetworkFailed)
 ASKING_BY_BODY: Problems = (*READING, WrongContentType, *ASKING)
 
@@ -46,7 +46,7 @@ class Operation:
     summary: str
     answers: Mapping[str, Any]  # by media type
     bodies: Mapping[str, Any]
-    arguments: type[BaseModel] | None = None
+    arguments: type[Choice] | None = None
     variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     problems: Sequence[type[Problem] | int] = ()
     wishes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -22,7 +22,8 @@ def cached(response: Response) -> Response:
     """To be kept, and asked for by its ETag before it is used again: for what changes only with the service."""
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def make_request_id() -> str:

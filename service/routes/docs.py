@@ -23,6 +23,7 @@ ASSETS = {"swagger-ui.css": "css", "swagger-ui-bundle.js": "js"}
 def docs_routes(repository: Repository, settings: Settings) -> Blueprint:
     """What may be asked, for programs and for people."""
     routes = Blueprint("docs", __name__)
+    routes.after_request(security.protect)
 
     @lru_cache(maxsize=1)
     def described_by(*artifacts: Artifact) -> dict[str, Any]:
