@@ -16,8 +16,9 @@ from service.artifact import Prediction
 from service.body import parse, validate
 from service.connection import is_connected
 from service.problems import BadHeader, NetworkFailed, Problem
+from service.queries import Limits
 from service.repository import Repository, Served
-from service.schemas import Alternative, Choice, Limits, Model, PredictRequest, PredictResponse
+from service.schemas import Alternative, Choice, Model, PredictRequest, PredictResponse
 from service.settings import Settings
 
 log = logging.getLogger(__name__)

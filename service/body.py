@@ -21,7 +21,7 @@ from service.problems import (
     WrongContentEncoding,
     WrongContentType,
 )
-from service.schemas import Limits
+from service.queries import Limits
 
 READ_BYTES = 4096  # of lines at a time: some hundred queries, which are answered before the next are read
 MAX_KEYS = 100  # far more than any request has; each that is unknown costs an error

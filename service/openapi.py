@@ -207,6 +207,7 @@ def _parameters(route: _Route, schemas: Schemas, components: dict[str, Any], que
             [of_text] = [each for each in field.get("anyOf", [field]) if each != {"type": "null"}]
             parameter = {"name": name, "in": "query", "required": name in schema["required"], "schema": of_text}
             parameters.append(parameter | ({"example": examples[name]} if name in examples else {}))
+    parameters += [{"name": name, "in": "header", **header} for name, header in operation.headers.items()]
     return parameters + [{"$ref": f"{COMPONENTS}parameters/{name}"} for name in names]
 
 
@@ -221,10 +222,9 @@ def _bodies(route: _Route, schemas: Schemas, query: str) -> dict[str, Any]:
         bodies[media] = {"schema": schemas[(route.name, media), "validation"]}
         if media == NDJSON:
             bodies[media]["example"] = 2 * f"{json.dumps(route.operation.bodies[JSON].example(query))}\n"
-        elif hasattr(body, "example"):
-            plain = body.example(query)
-            wishes = {"a query": {}, **route.operation.wishes}
-            bodies[media]["examples"] = {name: {"value": plain | wish} for name, wish in wishes.items()}
+        elif hasattr(body, "examples"):
+            examples = body.examples(query)
+            bodies[media]["examples"] = {name: {"value": example} for name, example in examples.items()}
     return bodies
 
 

@@ -37,10 +37,11 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One method of one route. Types are what a pydantic TypeAdapter takes: text is `str`.
+    """One method of one route. Types are what a pydantic TypeAdapter takes: text is `str`. A body's `examples(query)`,
+    where it has such, are sent by readers and tests, and work.
 
-    `arguments` are those of the URL, `variables` JSON schemas of the variables in the path, by name, where they are
-    other than usual, and `wishes` what else its examples ask for in the body, by the name of the example.
+    `arguments` are those of the URL; `variables` are JSON schemas of what stands in the path, where it is other than
+    usual, and `headers` OpenAPI's parameters of the headers that are read here, all by name.
     """
 
     summary: str
@@ -48,8 +49,8 @@ class Operation:
     bodies: Mapping[str, Any]
     arguments: type[Choice] | None = None
     variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     problems: Sequence[type[Problem] | int] = ()
-    wishes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     is_cached: bool = False
 
 

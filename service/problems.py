@@ -91,10 +91,7 @@ class Problem(Exception):
 
 class Unreadable(Problem):
     name, title, status = "unreadable", "The body cannot be read as JSON", 400
-    meaning = (
-        "The body is not JSON in UTF-8, has NaN or Infinity in it, or more keys or levels than are read. Send one "
-        "JSON object."
-    )
+    meaning = "It is not JSON in UTF-8, or has NaN, or more keys or levels than are read. Send one JSON object."
 
 
 class DuplicateKey(Unreadable):
@@ -107,7 +104,7 @@ class DuplicateKey(Unreadable):
 
 class BadHeader(Problem):
     name, title, status = "bad-header", "A header cannot be understood", 400
-    meaning = "A header of the request has a value that means nothing. The detail names it and says what it may be."
+    meaning = "A header of the request has a value that means nothing. The detail names it, and what it may be."
 
     def __init__(self, header: str, value: str, rule: str) -> None:
         super().__init__(f"the header {header} is {quoted(value)}: {rule}")
@@ -115,24 +112,17 @@ class BadHeader(Problem):
 
 class InvalidArgument(Problem):
     name, title, status = "invalid-argument", "The request breaks a rule of TensorFlow Serving's REST API", 400
-    meaning = (
-        "The body or the path is other than TensorFlow Serving's REST API has it. The sentence is the one that it has."
-    )
+    meaning = "TensorFlow Serving would refuse the request too, and the sentence is the one that it has."
 
 
 class Incomplete(Problem):
     name, title, status = "incomplete", "The body ended early", 400
-    meaning = (
-        "Fewer bytes came than were announced, or they were badly chunked, or too slow. Send the request again, in "
-        "one go."
-    )
+    meaning = "Fewer bytes came than were announced, or badly chunked, or too slowly. Send them again, in one go."
 
 
 class UnknownModel(Problem):
     name, title, status = "unknown-model", "There is no such model", 404
-    meaning = (
-        "No model has this name, or it has no such version. The detail lists those there are, as GET /models does."
-    )
+    meaning = "No model has this name, or none of its versions this number. GET /models lists those there are."
 
     def __init__(self, model: str, version: int | None, known: dict[str, list[int]]) -> None:
         wanted = quoted(model) if version is None else f"{quoted(model)} with version {version}"
@@ -142,10 +132,7 @@ class UnknownModel(Problem):
 
 class TooLarge(Problem):
     name, title, status = "too-large", "The body is too large", 413
-    meaning = (
-        "One request may hold no more bytes. Spread the queries over several, or send them by lines as "
-        "application/x-ndjson, which may be of any length."
-    )
+    meaning = "Spread the queries over several requests, or send lines of application/x-ndjson, without a limit."
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"the body has more than {limit_bytes} bytes: send fewer queries in one request")
@@ -163,9 +150,7 @@ class WrongContentType(Problem):
 
 class WrongContentEncoding(Problem):
     name, title, status = "wrong-content-encoding", "The body is compressed in an unknown way", 415
-    meaning = (
-        "The header Content-Encoding names a compression that is not read. Send gzip, deflate, or the body as it is."
-    )
+    meaning = "The compression that Content-Encoding names is not read. Send gzip, deflate, or none."
 
     def __init__(self, encoding: str) -> None:
         super().__init__(f"the content encoding is {quoted(encoding)}: send the body as it is, or in gzip or deflate")
@@ -173,10 +158,7 @@ class WrongContentEncoding(Problem):
 
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
-    meaning = (
-        "A field is missing, unknown, or breaks a rule. Each is listed in errors: where it is, as a JSON pointer, "
-        "and which rule it breaks."
-    )
+    meaning = "`errors` has each rule, with the field that breaks it as a JSON pointer, and `example` what works."
 
     def __init__(self, errors: list[FieldError], broken: int) -> None:
         more = f" (and {broken - 1} more)" if broken > 1 else ""
@@ -187,10 +169,7 @@ class ClientLeft(Problem):
     """499 is nginx's; no RFC has a status for it."""
 
     name, title, status = "client-left", "The client has closed the connection", 499
-    meaning = (
-        "Nobody reads this: who asked has closed the connection, so the network was not asked. Only logs and metrics "
-        "have it."
-    )
+    meaning = "Nobody reads this, but logs and metrics have it: who asked had closed the connection."
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before the network was asked")
@@ -198,9 +177,7 @@ class ClientLeft(Problem):
 
 class QueueFull(Problem):
     name, title, status, retry_after_seconds = "queue-full", "Too many queries are waiting", 503, 1
-    meaning = (
-        "More queries wait for the network than may. Try again after the seconds that the header Retry-After names."
-    )
+    meaning = "More queries wait for the network than may. Try again after the seconds that Retry-After names."
 
     def __init__(self, waiting: int, limit: int) -> None:
         super().__init__(f"{waiting} queries are waiting for the network, and at most {limit} may: try again")
@@ -208,10 +185,7 @@ class QueueFull(Problem):
 
 class DeadlineExceeded(Problem):
     name, title, status = "deadline-exceeded", "The network did not answer in time", 504
-    meaning = (
-        "The time that a request may wait for the network, the service's or that of the header Request-Timeout, was "
-        "over before it was asked. Try again, or allow more."
-    )
+    meaning = "The service's time for a request, or that of its Request-Timeout, was over. Try again, or allow more."
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the network did not answer this request within {seconds:g} seconds")
@@ -219,10 +193,7 @@ class DeadlineExceeded(Problem):
 
 class NetworkFailed(Problem):
     name, title, status = "network-failed", "The network failed", 500
-    meaning = (
-        "The network was asked and broke. That is a mistake of the service, whose log says more; the same request "
-        "may work again."
-    )
+    meaning = "A mistake of the service, whose log says more. The same request may work again."
 
     def __init__(self) -> None:
         super().__init__("the call of the network that this request was part of failed: the log says why")
@@ -230,10 +201,7 @@ class NetworkFailed(Problem):
 
 class BrokenArtifact(Problem):
     name, title, status = "broken-artifact", "The artifact cannot be served", 503
-    meaning = (
-        "The service has no network that it could load, and its log says why. Who runs it has to put an artifact "
-        "right and restart it."
-    )
+    meaning = "The service could load no network, and its log says why. Who runs it has to put that right."
 
 
 def quoted(text: str) -> str:

@@ -1,5 +1,6 @@
 """A sample of each problem that the service answers with, and what it means: for its page and the OpenAPI document."""
 
+import json
 from typing import NamedTuple
 
 from service import problems
@@ -11,6 +12,11 @@ class Sample(NamedTuple):
 
     meaning: str
     document: ProblemDocument
+
+    @property
+    def text(self) -> str:
+        """The document, for people."""
+        return json.dumps(self.document, indent=2)
 
 
 _OURS: list[Problem] = [

@@ -1,16 +1,13 @@
 """Requests and responses."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -18,67 +15,17 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from service.artifact import Artifact, Prediction
-from service.metadata import Evidence, Metadata
-from service.problems import ProblemDocument, quoted
+from service.metadata import Evidence
+from service.problems import ProblemDocument
+from service.queries import Broken, Queries, Query
 
 RUNNERS_UP = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a request is held against, beside its shape: pydantic's validation context."""
-
-    metadata: Metadata
-    max_batch_queries: int
-
-
-def _valid_query(text: str, info: ValidationInfo) -> str:
-    """The query without the spaces around its operands and operator, in the form that the artifact names."""
-    metadata = cast(Limits, info.context).metadata
-    if metadata.pattern.fullmatch(text):
-        return text
-    like = f"like {metadata.query_example!r}"
-    operands = [operand.strip(" ") for operand in text.split("+")]
-    if len(operands) != 2 or not all(re.fullmatch("[0-9]+", operand) for operand in operands):
-        raise broken(f"{quoted(text)} is not a query: write two whole numbers with one '+' between, {like}")
-    for operand in operands:
-        if len(operand) > 1 and operand.startswith("0"):
-            raise broken(f"the operand {quoted(operand)} has a leading zero: write it without, {like}")
-        # By length first: Python refuses to read very long numbers.
-        if len(operand) > len(str(metadata.largest_operand)) or int(operand) > metadata.largest_operand:
-            raise broken(
-                f"the operand {quoted(operand)} is too large: {metadata.largest_operand} is the largest, {like}"
-            )
-    query = "+".join(operands)
-    if not metadata.pattern.fullmatch(query):
-        raise broken(f"{quoted(text)} does not match {metadata.query_pattern}, the form that this model reads, {like}")
-    return query
-
-
-class Broken(str):
-    """A sentence in the place of a query: the rule that it breaks."""
-
-
-def _not_too_many(queries: object, info: ValidationInfo) -> object:
-    most = cast(Limits, info.context).max_batch_queries
-    if isinstance(queries, list) and not 1 <= len(queries) <= most:
-        raise broken(f"a batch holds 1 to {most} queries, and this one {len(queries)}")
-    return queries
-
-
-def broken(sentence: str) -> PydanticCustomError:
-    """For a validator to raise where its rule is broken."""
-    # The sentence is no template: braces in it are the client's.
-    return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
-
-
-# By name, since what they hold to depends on the artifacts: service.openapi tells it.
-Query = TypeAliasType("Query", Annotated[str, AfterValidator(_valid_query)])
-Queries = TypeAliasType("Queries", Annotated[list[Query], BeforeValidator(_not_too_many)])
+# Which there are, service.openapi tells.
 ModelName = TypeAliasType("ModelName", str)
 
 
@@ -90,10 +37,15 @@ class Choice(BaseModel):
     model: ModelName | None = None
     version: int | None = Field(None, ge=0, lt=10**9)
 
-    @staticmethod
-    def example(query: str) -> dict[str, Any]:
+    @classmethod
+    def example(cls, query: str) -> dict[str, Any]:
         """A body with this query."""
         return {"query": query}
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, dict[str, Any]]:
+        """Bodies for the OpenAPI document, by what they ask for."""
+        return {"a query": cls.example(query)}
 
 
 class QueryRequest(Choice):
@@ -119,6 +71,17 @@ class PredictRequest(Wishes):
     query: Query
     alternatives: int | None = Field(None, ge=1, le=10, description="Give so many of the most probable answers too.")
 
+    @classmethod
+    def examples(cls, query: str) -> dict[str, dict[str, Any]]:
+        """Bodies for the OpenAPI document, by what they ask for."""
+        plain = cls.example(query)
+        return {
+            "a query": plain,
+            "its characters": plain | {"characters": True},
+            "its alternatives": plain | {"alternatives": 3},
+            "only where it is sure": plain | {"min_confidence": 0.9},
+        }
+
 
 class BatchRequest(Wishes):
     """The body of POST /predict/batch."""
@@ -142,10 +105,16 @@ class BatchRequest(Wishes):
         read = iter(validate(valid) if valid else [])
         return [broken[index] if index in broken else next(read) for index in range(len(queries))]
 
-    @staticmethod
-    def example(query: str) -> dict[str, Any]:
+    @classmethod
+    def example(cls, query: str) -> dict[str, Any]:
         """A body with this query alone."""
         return {"queries": [query]}
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, dict[str, Any]]:
+        """Bodies for the OpenAPI document, by what they ask for."""
+        mixed = {"queries": [query, "1+", query], "on_error": "report"}
+        return {"queries": {"queries": [query, query]}, "problems in their place": mixed}
 
 
 class Model(BaseModel):

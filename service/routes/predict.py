@@ -9,12 +9,12 @@ from service import ndjson
 from service.asking import answer, ask, choose_by_body
 from service.operations import ASKING_BY_BODY, JSON, NDJSON, described
 from service.problems import FieldError, Invalid
+from service.queries import Broken
 from service.repository import Repository
 from service.schemas import (
     Answer,
     BatchRequest,
     BatchResponse,
-    Broken,
     Model,
     PredictRequest,
     PredictResponse,
@@ -36,11 +36,6 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         PredictResponse,
         PredictRequest,
         problems=ASKING_BY_BODY,
-        wishes={
-            "its characters": {"characters": True},
-            "its alternatives": {"alternatives": 3},
-            "only where it is sure": {"min_confidence": 0.9},
-        },
     )
     def predict() -> Response:
         served, body = choose_by_body(repository, settings, PredictRequest)
@@ -53,7 +48,6 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         {JSON: BatchResponse, NDJSON: str},
         {JSON: BatchRequest, NDJSON: str},
         problems=ASKING_BY_BODY,
-        wishes={"errors in their place": {"on_error": "report", "queries": ["1+1", "1+", "2+2"]}},
     )
     def predict_batch() -> Response:
         """As application/x-ndjson, each line is a body of POST /predict, and its answer or its problem is a line."""

@@ -12,13 +12,23 @@ from pydantic_core import to_json
 from service.artifact import Prediction
 from service.asking import ask
 from service.body import load, receive, validate
+from service.operations import ASKING, FINDING, JSON, READING, described
 from service.problems import InvalidArgument, UnknownModel, Unreadable
+from service.queries import Limits, Queries
 from service.repository import Repository, Served
-from service.schemas import Limits, Queries
 from service.settings import Settings
+from service.tensor_schemas import (
+    ColumnsResponse,
+    MetadataResponse,
+    RowsResponse,
+    StatusResponse,
+    TensorFlowServingRequest,
+)
 from service.tensors import text_of, version_number
 
 INPUT, SIGNATURE = "query", "serving_default"
+LABEL = {"label": {"description": "No version has one.", "type": "string"}}
+METHOD = {"method": {"enum": ["classify", "regress"]}}
 
 
 class _Rows(BaseModel):
@@ -47,6 +57,13 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
     @routes.post("/<model>:predict")
     @routes.post("/<model>/versions/<version>:predict")
     @routes.post("/<model>/labels/<label>:predict")
+    @described(
+        "Answer queries",
+        RowsResponse | ColumnsResponse,
+        TensorFlowServingRequest,
+        variables=LABEL,
+        problems=(InvalidArgument, *READING, *ASKING),
+    )
     def predict(model: str, version: str | None = None, label: str | None = None) -> Response:
         served = find(model, version, label)
         document = _load(receive(request, settings.max_body_bytes))
@@ -59,11 +76,18 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
             queries = validate({"inputs": _column(document)}, _Columns, limits).inputs
             rows = [_row(prediction) for prediction in ask(served, queries)]
             answer = {"outputs": {name: [row[name] for row in rows] for name in Prediction._fields}}
-        return Response(to_json(answer), mimetype="application/json")
+        return Response(to_json(answer), mimetype=JSON)
 
     @routes.post("/<model>:<any(classify, regress):method>")
     @routes.post("/<model>/versions/<version>:<any(classify, regress):method>")
     @routes.post("/<model>/labels/<label>:<any(classify, regress):method>")
+    @described(
+        "Refuse what the models do not do",
+        None,
+        dict[str, Any],
+        variables=LABEL | METHOD,
+        problems=(InvalidArgument, *FINDING),
+    )
     def refuse(model: str, method: str, version: str | None = None, label: str | None = None) -> Response:
         find(model, version, label)
         kind = {"classify": "classification", "regress": "regression"}[method]
@@ -74,6 +98,9 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
     @routes.get("/<model>")
     @routes.get("/<model>/versions/<version>")
     @routes.get("/<model>/labels/<label>")
+    @described(
+        "Tell which versions of a model answer", StatusResponse, variables=LABEL, problems=(InvalidArgument, *FINDING)
+    )
     def status(model: str, version: str | None = None, label: str | None = None) -> Response:
         wanted = "any versions" if version is None else f"version {version}"
         found = find(model, version, label, f"Could not find {wanted} of model {model}").artifact
@@ -89,6 +116,9 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
     @routes.get("/<model>/metadata")
     @routes.get("/<model>/versions/<version>/metadata")
     @routes.get("/<model>/labels/<label>/metadata")
+    @described(
+        "Show the signatures of a model", MetadataResponse, variables=LABEL, problems=(InvalidArgument, *FINDING)
+    )
     def metadata(model: str, version: str | None = None, label: str | None = None) -> Response:
         artifact = find(model, version, label).artifact
         return jsonify(
