@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from service.artifact import Artifact
 from service.metadata import Metadata
-from service.operations import JSON, NDJSON, Operation
+from service.operations import EVENTS, JSON, NDJSON, Operation
 from service.problems import (
     DIALECTS,
     MEDIA_TYPE,
@@ -55,6 +55,8 @@ PARAMETERS: dict[str, Any] = {
     },
     "If-None-Match": {"description": "The ETag of an answer that is known.", "schema": {"type": "string"}},
 }
+
+MODES: dict[str, Any] = {EVENTS: "validation"}  # pydantic's: events have their data as text
 
 # Of what may stand in a path; a route can have others.
 VARIABLES: dict[str, Any] = {
@@ -159,7 +161,7 @@ def _schemas(
     for route in routes:
         operation = route.operation
         for media, answer in operation.answers.items():
-            wanted.append(((route.name, media), "serialization", TypeAdapter(answer)))
+            wanted.append(((route.name, media), MODES.get(media, "serialization"), TypeAdapter(answer)))
         for media, body in operation.bodies.items():
             wanted.append(((route.name, media), "validation", TypeAdapter(body)))
         if operation.arguments is not None:
@@ -171,6 +173,7 @@ def _schemas(
 def _known(artifacts: Sequence[Artifact], max_batch_queries: int) -> dict[str, Any]:
     """What the schemas do not know, but the artifacts and the settings do."""
     served = [artifact.metadata for artifact in artifacts]
+    length = {"minItems": 1, "maxItems": max_batch_queries}
     return {
         "Query": {
             "type": "string",
@@ -178,12 +181,8 @@ def _known(artifacts: Sequence[Artifact], max_batch_queries: int) -> dict[str, A
             "pattern": "|".join(dict.fromkeys(query_pattern(metadata) for metadata in served)),
             "examples": [served[0].query_example],
         },
-        "Queries": {
-            "type": "array",
-            "items": {"$ref": f"{COMPONENTS}schemas/Query"},
-            "minItems": 1,
-            "maxItems": max_batch_queries,
-        },
+        "Queries": {"type": "array", "items": {"$ref": f"{COMPONENTS}schemas/Query"}} | length,
+        "Batch": {"type": "array"} | length,
         "ModelName": {"type": "string", "enum": list(dict.fromkeys(metadata.name for metadata in served))},
         "VersionNumber": {"type": "integer", "enum": sorted({metadata.version for metadata in served})},
     }
@@ -233,8 +232,13 @@ def _answers(route: _Route, schemas: Schemas) -> dict[str, Any]:
     operation = route.operation
     names = ["X-Request-ID", "Server-Timing", *(["ETag"] if operation.is_cached else [])]
     headers = {name: {"$ref": f"{COMPONENTS}headers/{name}"} for name in names}
-    content = {media: {"schema": schemas[(route.name, media), "serialization"]} for media in operation.answers}
-    answers: dict[str, Any] = {"200": {"description": operation.summary, "headers": headers, "content": content}}
+    content = {
+        media: {"schema": schemas[(route.name, media), MODES.get(media, "serialization")]}
+        for media in operation.answers
+    }
+    answers: dict[str, Any] = {}
+    if content:
+        answers["200"] = {"description": operation.summary, "headers": headers, "content": content}
     if operation.is_cached:
         answers["304"] = {"description": http.HTTPStatus(304).phrase, "headers": headers}
     return answers

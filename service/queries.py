@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -43,6 +43,10 @@ def _valid_query(text: str, info: ValidationInfo) -> str:
     return query
 
 
+def _integer(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Broken(str):
     """A sentence in the place of a query: the rule that it breaks."""
 
@@ -60,6 +64,8 @@ def broken(sentence: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
 
 
+whole = BeforeValidator(_integer)  # JSON has one kind of number: 3.0 is 3
 # By name, since what they hold to depends on the artifacts: service.openapi tells it.
 Query = TypeAliasType("Query", Annotated[str, AfterValidator(_valid_query)])
+Batch = TypeAliasType("Batch", list[Any])
 Queries = TypeAliasType("Queries", Annotated[list[Query], BeforeValidator(_not_too_many)])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +10,18 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Json,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
 )
-from typing_extensions import TypeAliasType
+from typing_extensions import TypeAliasType, TypedDict
 
 from service.artifact import Artifact, Prediction
 from service.metadata import Evidence
 from service.problems import ProblemDocument
-from service.queries import Broken, Queries, Query
+from service.queries import Batch, Broken, Queries, Query, whole
 
 RUNNERS_UP = 3
 
@@ -35,7 +36,7 @@ class Choice(BaseModel):
     model_config = ConfigDict(strict=True)
 
     model: ModelName | None = None
-    version: int | None = Field(None, ge=0, lt=10**9)
+    version: Annotated[int, Field(ge=0, lt=10**9), whole] | None = None
 
     @classmethod
     def example(cls, query: str) -> dict[str, Any]:
@@ -69,7 +70,9 @@ class PredictRequest(Wishes):
     """The body of POST /predict."""
 
     query: Query
-    alternatives: int | None = Field(None, ge=1, le=10, description="Give so many of the most probable answers too.")
+    alternatives: Annotated[int, Field(ge=1, le=10), whole] | None = Field(
+        None, description="Give so many of the most probable answers too."
+    )
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
@@ -83,15 +86,23 @@ class PredictRequest(Wishes):
         }
 
 
+def _of_queries(schema: dict[str, Any]) -> None:
+    """In JSON Schema's words: each of `queries` is one, unless errors are reported."""
+    schema["if"] = {"properties": {"on_error": {"const": "report"}}, "required": ["on_error"]}
+    schema["else"] = {"properties": {"queries": {"$ref": "#/components/schemas/Queries"}}}
+
+
 class BatchRequest(Wishes):
     """The body of POST /predict/batch."""
+
+    model_config = ConfigDict(json_schema_extra=_of_queries)
 
     on_error: Literal["fail", "report"] = Field(
         "fail", description="Refuse the whole batch where a query breaks a rule, or put a problem in that one's place."
     )
     queries: Queries
 
-    @field_validator("queries", mode="wrap")
+    @field_validator("queries", mode="wrap", json_schema_input_type=Batch)
     @classmethod
     def _report(cls, queries: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[str]:
         """Where errors are reported, each query that breaks a rule as the Broken that tells it."""
@@ -255,6 +266,13 @@ class DoneResponse:
     answer: str
     confidence: float
     model: Model
+
+
+class Event(TypedDict):
+    """An event of POST /predict/stream: each character of the answer, and then the whole, or what went wrong."""
+
+    event: Literal["character", "done", "problem"]
+    data: Json[Character | DoneResponse | ProblemDocument]
 
 
 @dataclass(slots=True, kw_only=True)

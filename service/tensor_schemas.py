@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema as Documented
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
 from service.problems import quoted
-from service.queries import Queries, Query, broken
+from service.queries import Queries, Query, broken, whole
 
 # TensorFlow Serving's. Its requests are read by hand, since their refusals are in its words.
 
@@ -171,7 +171,7 @@ class QueryTensor(_Strict):
 
     name: Literal["query"]
     datatype: Literal["BYTES"]
-    shape: Annotated[list[int], AfterValidator(_queries_only), Documented(Shape)]
+    shape: Annotated[list[Annotated[int, whole]], AfterValidator(_queries_only), Documented(Shape)]
     parameters: TensorParameters = TensorParameters()
     data: Annotated[Queries, BeforeValidator(_flat, json_schema_input_type=list[Query | list[Query]])]
 

@@ -1,6 +1,6 @@
 """POST /predict and /predict/batch."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
@@ -46,7 +46,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     @described(
         "Answer many queries, in order",
         {JSON: BatchResponse, NDJSON: str},
-        {JSON: BatchRequest, NDJSON: str},
+        {JSON: BatchRequest, NDJSON: Any},
         problems=ASKING_BY_BODY,
     )
     def predict_batch() -> Response:
@@ -55,7 +55,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
             return ndjson.answer_lines(repository, settings)
         served, body = choose_by_body(repository, settings, BatchRequest)
         valid = [query for query in body.queries if not isinstance(query, Broken)]
-        predictions = iter(ask(served, valid) if valid else [])
+        predictions = iter(ask(served, valid))
         alphabet = served.artifact.metadata.alphabet
         answers = [
             Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel
 from pydantic_core import to_json
+from werkzeug.routing import BaseConverter
 
 from service.artifact import Prediction
 from service.asking import ask
@@ -39,10 +40,18 @@ class _Columns(BaseModel):
     inputs: Queries
 
 
+class Named(BaseConverter):
+    """A part of a path without a colon, behind which stands what is to be done."""
+
+    regex = "[^/:]+"
+    part_isolating = True
+
+
 def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blueprint:
     """Predict, status and metadata of the versions that `repository` serves. None has a label, and none classifies or
     regresses."""
     routes = Blueprint("tensorflow_serving", __name__, url_prefix="/v1/models")
+    routes.record(lambda state: state.app.url_map.converters.update(named=Named))
 
     def find(model: str, version: str | None, label: str | None, missing: str = "") -> Served:
         if label is not None:
@@ -54,9 +63,9 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
             problem.detail = missing or f"Servable not found for request: {wanted}"
             raise
 
-    @routes.post("/<model>:predict")
-    @routes.post("/<model>/versions/<version>:predict")
-    @routes.post("/<model>/labels/<label>:predict")
+    @routes.post("/<named:model>:predict")
+    @routes.post("/<named:model>/versions/<named:version>:predict")
+    @routes.post("/<named:model>/labels/<named:label>:predict")
     @described(
         "Answer queries",
         RowsResponse | ColumnsResponse,
@@ -78,9 +87,9 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
             answer = {"outputs": {name: [row[name] for row in rows] for name in Prediction._fields}}
         return Response(to_json(answer), mimetype=JSON)
 
-    @routes.post("/<model>:<any(classify, regress):method>")
-    @routes.post("/<model>/versions/<version>:<any(classify, regress):method>")
-    @routes.post("/<model>/labels/<label>:<any(classify, regress):method>")
+    @routes.post("/<named:model>:<any(classify, regress):method>")
+    @routes.post("/<named:model>/versions/<named:version>:<any(classify, regress):method>")
+    @routes.post("/<named:model>/labels/<named:label>:<any(classify, regress):method>")
     @described(
         "Refuse what the models do not do",
         None,
@@ -95,9 +104,9 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
             f"Expected {kind} signature method_name to be tensorflow/serving/{method}. Was: tensorflow/serving/predict"
         )
 
-    @routes.get("/<model>")
-    @routes.get("/<model>/versions/<version>")
-    @routes.get("/<model>/labels/<label>")
+    @routes.get("/<named:model>")
+    @routes.get("/<named:model>/versions/<named:version>")
+    @routes.get("/<named:model>/labels/<named:label>")
     @described(
         "Tell which versions of a model answer", StatusResponse, variables=LABEL, problems=(InvalidArgument, *FINDING)
     )
@@ -113,9 +122,9 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
             ]
         )
 
-    @routes.get("/<model>/metadata")
-    @routes.get("/<model>/versions/<version>/metadata")
-    @routes.get("/<model>/labels/<label>/metadata")
+    @routes.get("/<named:model>/metadata")
+    @routes.get("/<named:model>/versions/<named:version>/metadata")
+    @routes.get("/<named:model>/labels/<named:label>/metadata")
     @described(
         "Show the signatures of a model", MetadataResponse, variables=LABEL, problems=(InvalidArgument, *FINDING)
     )
