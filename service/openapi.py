@@ -51,7 +51,6 @@ PARAMETERS: dict[str, Any] = {
     "Request-Timeout": {
         "description": "Seconds that the request may wait for the network, where they are fewer than the service's.",
         "schema": {"type": "number", "exclusiveMinimum": 0},
-        "example": 2.5,
     },
     "If-None-Match": {"description": "The ETag of an answer that is known.", "schema": {"type": "string"}},
 }

@@ -158,7 +158,7 @@ class WrongContentEncoding(Problem):
 
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
-    meaning = "`errors` has each rule, with the field that breaks it as a JSON pointer, and `example` what works."
+    meaning = "Each broken rule is listed, with the field as a JSON pointer (RFC 6901), and an example that works."
 
     def __init__(self, errors: list[FieldError], broken: int) -> None:
         more = f" (and {broken - 1} more)" if broken > 1 else ""

@@ -1,15 +1,16 @@
 """GET /openapi.json, and /docs, the page of it."""
 
 import importlib.resources
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, jsonify, render_template, send_from_directory
+from flask import Blueprint, Response, abort, current_app, render_template, send_from_directory
 
 from service import openapi, security
 from service.artifact import Artifact
-from service.operations import HTML, described
+from service.operations import HTML, JSON, described
 from service.problems import BrokenArtifact
 from service.receipt import cached
 from service.repository import Repository
@@ -26,18 +27,21 @@ def docs_routes(repository: Repository, settings: Settings) -> Blueprint:
     routes.after_request(security.protect)
 
     @lru_cache(maxsize=1)
-    def described_by(*artifacts: Artifact) -> dict[str, Any]:
-        return openapi.document(current_app, artifacts, settings.max_batch_queries)
+    def document(*artifacts: Artifact) -> str:
+        return json.dumps(openapi.document(current_app, artifacts, settings.max_batch_queries))
 
     @routes.get("/openapi.json")
     @described("Describe this service in OpenAPI", dict[str, Any], problems=(BrokenArtifact,), is_cached=True)
     def openapi_json() -> Response:
-        return cached(jsonify(described_by(*repository.all())))
+        return cached(Response(document(*repository.all()), mimetype=JSON))
 
     @routes.get("/docs")
     @described("Show that description, to be tried", {HTML: str}, is_cached=True)
     def docs() -> Response:
-        return cached(Response(render_template("docs.html"), content_type="text/html; charset=utf-8"))
+        response = cached(Response(render_template("docs.html")))
+        # Swagger UI's style has its icons in itself.
+        response.headers["Content-Security-Policy"] = security.policy(img_src="'self' data:")
+        return response
 
     @routes.get("/docs/<asset>")
     @described(

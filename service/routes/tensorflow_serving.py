@@ -32,12 +32,11 @@ LABEL = {"label": {"description": "No version has one.", "type": "string"}}
 METHOD = {"method": {"enum": ["classify", "regress"]}}
 
 
-class _Rows(BaseModel):
-    instances: Queries
+class _PredictRequest(BaseModel):
+    """By rows or by columns: one of them is there."""
 
-
-class _Columns(BaseModel):
-    inputs: Queries
+    instances: Queries = []
+    inputs: Queries = []
 
 
 class Named(BaseConverter):
@@ -75,16 +74,11 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
     )
     def predict(model: str, version: str | None = None, label: str | None = None) -> Response:
         served = find(model, version, label)
-        document = _load(receive(request, settings.max_body_bytes))
-        limits = Limits(served.artifact.metadata, settings.max_batch_queries)
-        answer: dict[str, Any]
-        if "instances" in document:
-            queries = validate({"instances": _rows(document)}, _Rows, limits).instances
-            answer = {"predictions": [_row(prediction) for prediction in ask(served, queries)]}
-        else:
-            queries = validate({"inputs": _column(document)}, _Columns, limits).inputs
-            rows = [_row(prediction) for prediction in ask(served, queries)]
-            answer = {"outputs": {name: [row[name] for row in rows] for name in Prediction._fields}}
+        texts = _texts(_load(receive(request, settings.max_body_bytes)))
+        asked = validate(texts, _PredictRequest, Limits(served.artifact.metadata, settings.max_batch_queries))
+        rows = [_row(prediction) for prediction in ask(served, asked.instances or asked.inputs)]
+        columns = {name: [row[name] for row in rows] for name in Prediction._fields}
+        answer = {"predictions": rows} if asked.instances else {"outputs": columns}
         return Response(to_json(answer), mimetype=JSON)
 
     @routes.post("/<named:model>:<any(classify, regress):method>")
@@ -154,12 +148,21 @@ def _load(body: bytes) -> dict[str, Any]:
         )
     if signature not in ("", SIGNATURE):
         raise InvalidArgument(f'Serving signature name: "{signature}" not found in signature def')
+    return document
+
+
+def _texts(document: dict[str, Any]) -> dict[str, list[str]]:
+    """The document, with nothing but the texts of its queries."""
     if "instances" in document and "inputs" in document:
         raise InvalidArgument(
             f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
             "keys to exist "
         )
-    return document
+    if "instances" in document:
+        return {"instances": _rows(document)}
+    if "inputs" in document:
+        return {"inputs": _column(document["inputs"])}
+    raise InvalidArgument("Missing 'inputs' or 'instances' key")
 
 
 def _rows(document: dict[str, Any]) -> list[str]:
@@ -185,11 +188,8 @@ def _rows(document: dict[str, Any]) -> list[str]:
     return texts
 
 
-def _column(document: dict[str, Any]) -> list[str]:
+def _column(column: Any) -> list[str]:
     """The text of each element of the input, by its name or not."""
-    if "inputs" not in document:
-        raise InvalidArgument("Missing 'inputs' or 'instances' key")
-    column = document["inputs"]
     if _names_inputs(column):
         if INPUT not in column:
             raise InvalidArgument(f"Missing named input: {INPUT} in 'inputs' object.")

@@ -56,19 +56,17 @@ async function ask() {
   try {
     const response = await post("/predict/stream", asked, signal);
     begin(asked.query);
+    let whole = false;
     for await (const { name, content } of events(response)) {
       if (name === "problem") throw new Error(content.detail);
       if (name === "character") characters.append(character(content));
       if (name === "done") finish(content, performance.now() - begun);
+      whole = name === "done";
     }
-  } catch (error) {
-    if (!signal.aborted) refuse(error.message);
-    return;
-  }
-  try {
+    if (!whole) throw new Error("The answer was cut short: ask again.");
     explain(await (await post("/explain", asked, signal)).json());
   } catch (error) {
-    if (!signal.aborted) document.querySelector("#matters-problem").textContent = error.message;
+    if (!signal.aborted) refuse(error.message);
   }
 }
 
@@ -85,8 +83,9 @@ async function post(path, content, signal) {
   } catch {
     throw new Error("The service cannot be reached.");
   }
-  if (!response.ok) throw new Error((await response.json()).detail);
-  return response;
+  if (response.ok) return response;
+  const { errors, detail } = await response.json().catch(() => ({})); // a proxy's page is none of ours
+  throw new Error(errors?.[0].detail ?? detail ?? `The service answers with status ${response.status}.`);
 }
 
 /** Each server-sent event of the response, as it comes. */
@@ -105,11 +104,11 @@ async function* events(response) {
   }
 }
 
-/** Show the problem beside the field, or that there is none. */
+/** Show the problem beside the field and no answer, or that there is none. */
 function refuse(sentence) {
   problem.textContent = sentence;
-  if (sentence) query.setAttribute("aria-invalid", "true");
-  else query.removeAttribute("aria-invalid");
+  query.setAttribute("aria-invalid", sentence !== "");
+  if (sentence) result.hidden = true;
 }
 
 function begin(text) {
@@ -119,8 +118,7 @@ function begin(text) {
   asked.replaceChildren(...read.map((each) => element("span", "tile", each)));
   characters.replaceChildren();
   sumUp.textContent = told.textContent = "";
-  matters.replaceChildren();
-  document.querySelector("#matters-problem").textContent = "";
+  matters.hidden = true;
   result.hidden = false;
 }
 
@@ -128,6 +126,7 @@ function finish({ query, answer, confidence, model }, milliseconds) {
   const by = `${model.name}, version ${model.version}`;
   sumUp.textContent = `Confidence ${percent(confidence)}, by ${by}, in ${milliseconds.toFixed(0)} ms.`;
   told.textContent = `To ${query} the network answers ${answer || "nothing"}, with confidence ${percent(confidence)}.`;
+  result.firstElementChild.scrollIntoView({ block: "nearest" });
 }
 
 /** One character of the answer, with its probability and its runners-up. */
@@ -138,14 +137,14 @@ function character({ character, probability, runners_up }) {
   for (const other of runners_up) {
     const runnerUp = document.querySelector("#runner-up").content.cloneNode(true);
     spell(runnerUp.querySelector("b"), other.character);
-    fill(runnerUp, other.probability);
+    fill(runnerUp.querySelector("li"), other.probability);
     item.querySelector(".runners-up").append(runnerUp);
   }
   return item;
 }
 
 function fill(shown, probability) {
-  shown.querySelector(".bar").style.setProperty("--share", probability);
+  shown.style.setProperty("--share", probability);
   shown.querySelector(".probability").textContent = percent(probability);
 }
 
@@ -164,10 +163,9 @@ function explain({ hidden, characters, matrix }) {
     row.append(header("row", each), ...matrix.map((falls) => cell(falls[place])));
     return row;
   });
-  const [thead, tbody] = [element("thead"), element("tbody")];
-  thead.append(head);
-  tbody.append(...rows);
-  matters.replaceChildren(thead, tbody);
+  matters.tHead.replaceChildren(head);
+  matters.tBodies[0].replaceChildren(...rows);
+  matters.hidden = false;
 }
 
 function header(scope, character) {
@@ -178,8 +176,10 @@ function header(scope, character) {
 }
 
 function cell(fall) {
-  const made = element("td", fall < 0 ? "rises" : "falls", fall.toFixed(2).replace("-", "−"));
-  made.style.setProperty("--share", Math.abs(fall));
+  const rounded = Math.round(100 * fall) / 100;
+  const made = element("td", rounded < 0 ? "rises" : "falls", Math.abs(rounded).toFixed(2));
+  if (rounded < 0) made.prepend("−");
+  made.style.setProperty("--share", Math.abs(rounded));
   return made;
 }
 
@@ -192,8 +192,8 @@ function element(name, className = "", text = "") {
 
 /** Never rounded to certain or impossible. */
 function percent(probability) {
-  if (probability > 0.9999) return "> 99.99%";
-  if (probability < 0.0001) return "< 0.01%";
+  if (probability > 0.9999) return ">99.99%";
+  if (probability < 0.0001) return "<0.01%";
   return `${(100 * probability).toFixed(2)}%`;
 }
 

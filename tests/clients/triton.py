@@ -98,7 +98,7 @@ def ask(client: Any) -> dict[str, Any]:
                 infer, [query(["1+1"], True)], outputs=[InferRequestedOutput("confidence", class_count=2)]
             ),
             "metadata": error(client.get_model_metadata, "half"),
-            "statistics": error(client.get_inference_statistics),
+            "statistics": error(client.get_inference_statistics, "adder"),
         },
     }
 

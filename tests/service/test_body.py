@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,17 @@ def test_a_compressed_body_is_unpacked(client: FlaskClient, encoding: str, compr
     for unpacked in (1001, 100_000):
         status, problem = post(compress(b" " * unpacked))
         assert (status, problem["type"]) == (413, "/problems/too-large")
+
+
+def test_no_more_is_unpacked_than_may_be_there(tmp_path: Path) -> None:
+    client = app_of(StandIn(), tmp_path, max_body_bytes=100_000).test_client()
+    bomb = gzip.compress(bytes(50_000_000))
+    assert len(bomb) < 100_000
+    tracemalloc.start()
+    assert refused(client, bomb, headers={"Content-Encoding": "gzip"})[:2] == (413, "/problems/too-large")
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 5_000_000
 
 
 def test_another_compression_is_refused(client: FlaskClient) -> None:

@@ -1,5 +1,9 @@
+from typing import NoReturn
+
 import pytest
 from flask.testing import FlaskClient
+
+from service.problems import FieldError, Invalid, QueueFull
 
 
 def test_an_unknown_route_is_a_problem(client: FlaskClient) -> None:
@@ -33,3 +37,24 @@ def test_a_mistake_of_ours_is_a_problem_without_a_traceback(client: FlaskClient)
     assert response.status_code == 500
     assert response.get_json(force=True)["type"] == "/problems/internal-server-error"
     assert b"ZeroDivisionError" not in response.data
+
+
+@pytest.mark.parametrize("dialect", ["/v1", "/v2"])
+def test_other_dialects_have_errors_of_their_own(client: FlaskClient, dialect: str) -> None:
+    def fail(kind: str) -> NoReturn:
+        problems = {"full": QueueFull(3, 4), "invalid": Invalid([FieldError(pointer="#/x", detail="it is wrong")], 2)}
+        raise problems[kind]
+
+    client.application.add_url_rule(f"{dialect}/<kind>", view_func=fail)
+    answered = {kind: client.get(f"{dialect}/{kind}") for kind in ("full", "invalid", "mistake")}
+    assert {kind: response.status_code for kind, response in answered.items()} == {
+        "full": 503,
+        "invalid": 400,
+        "mistake": 500,
+    }
+    assert {kind: response.json for kind, response in answered.items()} == {
+        "full": {"error": "3 queries are waiting for the network, and at most 4 may: try again"},
+        "invalid": {"error": "#/x: it is wrong (and 1 more)"},
+        "mistake": {"error": "the service failed: its log says why"},
+    }
+    assert answered["full"].headers["Retry-After"] == "1"

@@ -184,6 +184,10 @@ def test_what_cannot_be_told_is_refused(client: FlaskClient, path: str, status: 
     assert told.startswith(sentence)
 
 
+def test_another_method_is_refused(client: FlaskClient) -> None:
+    assert refused(client.post("/v2")) == (405, "Malformed request: POST /v2")
+
+
 def test_who_is_not_ready_says_so(tmp_path: Path) -> None:
     client = create_app(Settings(artifacts=tmp_path)).test_client()
     assert client.get("/v2/health/live").json == {"live": True}

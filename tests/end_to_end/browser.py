@@ -1,0 +1,40 @@
+"""Real Chromium; `python -m tests.end_to_end.browser` takes the picture of the page that README.md shows."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.conftest import missing
+from tests.end_to_end.conftest import Service
+
+PICTURE = Path(__file__).parent / "page.png"
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The one that the system has."""
+    path = shutil.which("chromium")
+    if path is None:
+        missing("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def take_picture(file: Path) -> None:
+    """The page with an answer."""
+    service = Service(port=8000, workers=1).ready()
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
+        page.goto("http://localhost:8000/?query=123%2B456")
+        page.locator("#matters tbody td").last.wait_for()
+        page.screenshot(path=file)
+    service.stop()
+
+
+if __name__ == "__main__":
+    take_picture(PICTURE)

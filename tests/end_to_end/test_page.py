@@ -1,0 +1,222 @@
+"""The page in real Chromium, from real gunicorn."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, Page, expect
+
+from tests.end_to_end.browser import chromium
+from tests.end_to_end.conftest import Service
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(service: Service, browser: Browser) -> Iterator[Open]:
+    """Open a page of the service. It must not ask another origin, break its policy or throw, whatever is done to it."""
+    wrong: list[str] = []
+    contexts = []
+
+    def open_page(path: str = "/", script: str = "", **options: Any) -> Page:
+        contexts.append(browser.new_context(base_url=service.url, **options))
+        page = contexts[-1].new_page()
+        page.add_init_script(script)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type != "log" else None)
+        page.on("request", lambda sent: None if sent.url.startswith(service.url + "/") else wrong.append(sent.url))
+        page.goto(path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    # That a problem came is a line of the browser's own, and what the tests of problems want.
+    assert [line for line in wrong if not line.startswith("Failed to load resource: the server responded with")] == []
+
+
+def ask(page: Page, query: str) -> None:
+    """As one does: type, and Enter."""
+    page.get_by_role("textbox").fill(query)
+    page.get_by_role("textbox").press("Enter")
+    expect(page.locator("#matters tbody tr").first).to_be_visible()
+
+
+def shown_answer(page: Page) -> str:
+    tiles = page.locator("#characters .tile").all_text_contents()
+    return "".join(tile for tile in tiles if tile != "end")
+
+
+def run(command: str) -> Any:
+    """The JSON that this line of a shell prints."""
+    return json.loads(subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout)
+
+
+def as_percent(probability: float) -> str:
+    if probability > 0.9999:
+        return ">99.99%"
+    return "<0.01%" if probability < 0.0001 else f"{100 * probability:.2f}%"
+
+
+@pytest.mark.usefixtures("curl")
+def test_a_query_shows_all_that_the_service_says(service: Service, visit: Open) -> None:
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    ask(page, "417+ 586")
+    said = service.post("/predict", {"query": "417+586", "characters": True}).json()
+    for item, character in zip(page.locator(".character").all(), said["characters"], strict=True):
+        spelled = character["character"].replace(" ", "end")
+        others = [each["character"].replace(" ", "end") for each in character["runners_up"]]
+        probabilities = [as_percent(each["probability"]) for each in [character, *character["runners_up"]]]
+        assert item.locator(".tile").text_content() == spelled
+        assert item.locator(".runners-up b").all_text_contents() == others
+        assert item.locator(".probability").all_text_contents() == probabilities
+    by = f"by adder, version {said['model']['version']}"
+    expect(page.locator("#sum-up")).to_contain_text(f"Confidence {as_percent(said['confidence'])}, {by}")
+    expect(page.get_by_role("status").first).to_contain_text(f"To 417+586 the network answers {said['answer']}")
+    assert page.locator(".asked .tile").all_text_contents() == list("417+586")
+
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator("#copied")).to_have_text("Copied.")
+    assert run(page.evaluate("navigator.clipboard.readText()"))["answer"] == shown_answer(page) == said["answer"]
+
+
+def test_the_heat_map_is_a_table_of_what_explain_says(service: Service, visit: Open) -> None:
+    page = visit("/?query=3%2B99&model=adder/1")
+    table = page.get_by_role("table")
+    expect(table.get_by_role("columnheader").first).to_be_visible()
+    said = service.post("/explain", {"query": "3+99", "model": "adder", "version": 1}).json()
+    assert table.get_by_role("columnheader").all_text_contents() == said["hidden"]
+    heads = [character.replace(" ", "end") for character in said["characters"]]
+    assert table.get_by_role("rowheader").all_text_contents() == heads
+    figures = [float(text.replace("−", "-")) for text in table.locator("tbody td").all_text_contents()]
+    assert figures == pytest.approx([fall for falls in zip(*said["matrix"], strict=True) for fall in falls], abs=0.0051)
+    colours = table.locator("tbody td").evaluate_all(
+        "cells => cells.map(cell => getComputedStyle(cell).backgroundColor)"
+    )
+    assert len(set(colours)) > 1
+
+
+def test_a_wrong_answer_is_shown_as_it_is(service: Service, visit: Open) -> None:
+    page = visit()
+    page.get_by_role("combobox").select_option("adder, version 1")
+    ask(page, "0+0")
+    answer = service.post("/predict", {"query": "0+0", "model": "adder", "version": 1}).json()["answer"]
+    assert shown_answer(page) == answer == "8"
+    assert page.url.endswith("/?query=0%2B0&model=adder%2F1")
+    share = page.locator(".character").first.evaluate(
+        "item => item.querySelector('.likely').style.getPropertyValue('--share')"
+    )
+    assert 0.5 < float(share) < 1
+
+
+@pytest.mark.usefixtures("curl")
+def test_a_bad_query_is_told_beside_the_field(service: Service, visit: Open) -> None:
+    page = visit()
+    ask(page, "1+2")
+    query = page.get_by_role("textbox")
+    query.fill("1-2 'quoted'")
+    query.press("Enter")
+    refused = service.post("/predict", {"query": "1-2 'quoted'"}).json()
+    expect(page.locator("#problem")).to_have_text(refused["errors"][0]["detail"])
+    expect(query).to_have_accessible_description(re.compile(re.escape(refused["errors"][0]["detail"])))
+    assert query.get_attribute("aria-invalid") == "true"
+    expect(page.locator("#result")).to_be_hidden()
+    assert run(page.locator("#curl").text_content() or "")["detail"] == refused["detail"]
+    query.press("Escape")
+    expect(query).to_have_value("")
+    expect(page.locator("#problem")).to_be_hidden()
+    ask(page, "3+4")
+    assert query.get_attribute("aria-invalid") == "false"
+
+
+# A service that answers when the test says so: `send` a piece of its stream, `end` it.
+BY_HAND = """
+window.fetch = async () => new Response(new ReadableStream({ start(stream) {
+  window.send = (text) => stream.enqueue(new TextEncoder().encode(text));
+  window.end = () => stream.close();
+} }));
+"""
+CHARACTER = 'event: character\ndata: {"character":"%s","probability":0.5,"runners_up":[]}\n\n'
+
+
+def test_each_character_is_shown_as_it_comes(visit: Open) -> None:
+    page = visit("/?query=1%2B2", script=BY_HAND)
+    first, second = CHARACTER % "7", CHARACTER % "9"
+    tiles = page.locator("#characters .tile")
+    page.evaluate("send", first + second[:30])
+    expect(tiles).to_have_text(["7"])
+    page.evaluate("send", second[30:])
+    expect(tiles).to_have_text(["7", "9"])
+    page.evaluate("end")
+    expect(page.locator("#problem")).to_have_text("The answer was cut short: ask again.")
+
+
+def test_the_keyboard_alone_will_do(visit: Open) -> None:
+    page = visit("/?query=12%2B34")
+    expect(page.get_by_role("table")).to_be_visible()
+    reached = []
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        expect(focused).to_have_css("outline-style", "solid")
+        reached.append(focused.evaluate("at => at.id || at.className || at.textContent.trim()"))
+    assert reached == ["home", "API", "Models", "Metrics", "query", "model", "Ask", "scroll", "copy", "0+0"]
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("textbox")).to_have_value("0+0")
+    expect(page.locator("#sum-up")).to_contain_text("Confidence")
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(visit: Open) -> None:
+    page = visit(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
+    ask(page, "999+999")
+    wide = page.evaluate(
+        "[...document.querySelectorAll('html, .scroll')].map(each => each.scrollWidth - each.clientWidth)"
+    )
+    assert wide == [0, 0]
+    expect(page.locator("#characters")).to_be_in_viewport()
+
+
+def test_each_model_has_its_figures_and_pictures(service: Service, visit: Open) -> None:
+    page = visit()
+    for model in service.get("/models").json()["models"]:
+        page.get_by_role("combobox").select_option(f"{model['name']}/{model['version']}")
+        [card] = [card for card in page.locator(".model").all() if card.is_visible()]
+        expect(card).to_contain_text(f"The model: {model['name']}, version {model['version']}")
+        expect(card.locator("dd").first).to_have_text(f"{model['evidence']['domain']['wrong']:,}")
+        for image in card.locator("img").all():
+            image.scroll_into_view_if_needed()
+            expect(image).to_have_js_property("complete", True)
+            assert image.evaluate("image => image.naturalWidth") > 100
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(visit: Open, scheme: str) -> None:
+    page = visit(color_scheme=scheme, reduced_motion="reduce")
+
+    def assert_accessible() -> None:
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+
+    assert_accessible()
+    ask(page, "3+99")
+    assert_accessible()
+    page.get_by_role("textbox").fill("1-2")
+    page.get_by_role("textbox").press("Enter")
+    expect(page.locator("#problem")).to_be_visible()
+    assert_accessible()
+
+
+def test_without_javascript_the_way_to_ask_and_all_figures_are_shown(service: Service, visit: Open) -> None:
+    page = visit(java_script_enabled=False)
+    expect(page.locator("#curl")).to_contain_text(f"curl -s {service.url}/predict -H 'content-type: application/json'")
+    assert len(page.get_by_role("region").all()) == 1 + len(service.get("/models").json()["models"])

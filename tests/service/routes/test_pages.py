@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.service.conftest import SHA256, StandIn, app_of
+from tests.service.routes.test_models import EVIDENCE
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+PNG = b"\x89PNG\r\n\x1a\n a picture"
+
+
+class Evaluated(StandIn):
+    metadata = StandIn.metadata.model_copy(update={"evidence": EVIDENCE})
+
+
+@pytest.fixture
+def pictured(tmp_path: Path) -> FlaskClient:
+    """Over an artifact that was evaluated, whose model card shows a picture."""
+    client = app_of(Evaluated(), tmp_path).test_client()
+    folder = tmp_path / "adder" / "1"
+    (folder / "MODEL_CARD.md").write_text("# adder\n\n![Where <it> is wrong](wrong_shares.png)\n\n*Where*\n")
+    (folder / "wrong_shares.png").write_bytes(PNG)
+    (folder / "metadata.json").write_text("{}")
+    return client
+
+
+def assert_protected(response: TestResponse) -> None:
+    assert response.headers["Content-Security-Policy"] == POLICY
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+
+
+def assert_checked_again_by_a_browser(client: FlaskClient, path: str) -> None:
+    first = client.get(path, buffered=True)
+    assert first.headers["Cache-Control"] == "no-cache"
+    again = client.get(path, headers={"If-None-Match": first.headers["ETag"]}, buffered=True)
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_the_page_offers_the_model_with_its_figures(pictured: FlaskClient) -> None:
+    response = pictured.get("/")
+    assert (response.status_code, response.content_type) == (200, "text/html; charset=utf-8")
+    for shown in [
+        '<option value="adder/1" data-largest="999">adder, version 1</option>',
+        'value="123+456"',
+        SHA256,
+        "wrong answers, out of all 4 queries</dt>\n      <dd>2</dd>",
+        "<dd>50.0000%</dd>",
+        "<dd>0.250000</dd>",
+        '<a href="/?query=1%2B2&amp;model=adder%2F1">1+2</a>',
+        'src="/models/adder/1/wrong_shares.png" alt="Where &lt;it&gt; is wrong"',
+        "curl -s http://localhost/predict",
+    ]:
+        assert shown in response.text
+
+
+def test_what_was_never_evaluated_is_said_to_be_so(client: FlaskClient) -> None:
+    assert "It has not been evaluated" in client.get("/").text
+    assert "<img" not in client.get("/").text
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/models/adder/1/wrong_shares.png"])
+def test_a_browser_loads_nothing_from_elsewhere_and_asks_again(pictured: FlaskClient, path: str) -> None:
+    assert_protected(pictured.get(path, buffered=True))
+    assert_checked_again_by_a_browser(pictured, path)
+
+
+def test_the_page_has_no_style_or_script_of_its_own_that_the_policy_would_forbid(pictured: FlaskClient) -> None:
+    page = pictured.get("/").text
+    assert page.count("<script") == page.count('<script type="module" src="/static/') == 1
+    for forbidden in ["<style", " style=", " onclick=", "javascript:", "//cdn"]:
+        assert forbidden not in page
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [("page.js", "text/javascript"), ("page.css", "text/css"), ("icon.svg", "image/svg+xml")],
+)
+def test_what_the_page_is_made_of_has_its_type(client: FlaskClient, path: str, media_type: str) -> None:
+    assert client.get(f"/static/{path}", buffered=True).mimetype == media_type
+
+
+def test_a_picture_of_the_model_card_is_served(pictured: FlaskClient) -> None:
+    response = pictured.get("/models/adder/1/wrong_shares.png", buffered=True)
+    assert (response.mimetype, response.data) == ("image/png", PNG)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/adder/1/metadata.json",
+        "/models/adder/1/checksums.txt",
+        "/models/adder/1/nothing.png",
+        "/models/adder/2/wrong_shares.png",
+        "/models/other/1/wrong_shares.png",
+        "/models/adder/1/..%2f1%2fwrong_shares.png",
+        "/models/adder/1/%00.png",
+        "/static/../app.py",
+        "/static/nothing.js",
+    ],
+)
+def test_nothing_else_is(pictured: FlaskClient, path: str) -> None:
+    response = pictured.get(path, buffered=True)
+    assert (response.status_code, response.mimetype) == (404, "application/problem+json")
