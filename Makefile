@@ -40,12 +40,13 @@ train: .venv/training.installed  ## Set up what training needs; train, export, e
 evaluate: .venv/training.installed  ## Count the wrong answers of the newest adder (or ARTIFACT=...), and write them into its metadata.
 	$(BIN)/python -m training evaluate $(ARTIFACT)
 
-lock: .venv/tests.installed  ## Renew the four requirements files from pyproject.toml.
+lock: .venv/tests.installed  ## Renew the requirements files from pyproject.toml.
 	$(COMPILE) --group tests --output-file tests/requirements.txt
 	for group in service training; do \
 		$(COMPILE) --group $$group --constraint tests/requirements.txt --output-file $$group/requirements.txt || exit; \
 	done
 	$(COMPILE) --group traces --constraint tests/requirements.txt --output-file service/requirements-traces.txt
+	$(COMPILE) tests/clients/requirements.in --output-file tests/clients/requirements.txt
 
 clean:  ## Remove the environment and the tools' caches.
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

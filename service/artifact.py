@@ -11,6 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 from service.metadata import DECODING, LITE, Metadata, verify
 from service.problems import BrokenArtifact
 
+LOWEST = np.finfo(np.float32).min
+
 
 class Prediction(NamedTuple):
     """What the network said to one query.
@@ -111,7 +113,7 @@ class Artifact:
         """The `k` most probable answers, or as many as there are, with their probabilities, best first."""
         returned = self._k_best(query=_spelling([query], 1, self._query_length), k=np.int32(k))
         totals, answers = returned["log_probabilities"][0], returned["answers"][0]
-        there = np.isfinite(totals)  # others are minus infinity: there are no more answers
+        there = totals > LOWEST  # no more answers: minus infinity, which the converter writes as the lowest float
         spelled = [answer.tobytes().decode("ascii").rstrip() for answer in answers[there]]
         return list(zip(spelled, np.exp(totals[there]).tolist(), strict=True))
 

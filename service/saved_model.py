@@ -84,7 +84,7 @@ def _distance(artifact: Artifact, query: str, steps: Floats, best: Floats) -> fl
 
 
 def _serving_default(folder: Path) -> dict[str, Any]:
-    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+    from google.protobuf.json_format import MessageToDict
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     [graph] = SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs
