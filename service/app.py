@@ -10,6 +10,7 @@ from service.artifact import Artifact
 from service.logs import log_access
 from service.metrics import Metrics
 from service.repository import Repository
+from service.routes.docs import docs_routes
 from service.routes.explain import explain_routes
 from service.routes.health import health_routes
 from service.routes.metrics import metrics_routes
@@ -17,6 +18,7 @@ from service.routes.models import models_routes
 from service.routes.open_inference import open_inference_routes
 from service.routes.pages import pages_routes
 from service.routes.predict import predict_routes
+from service.routes.problems import problems_routes
 from service.routes.stream import stream_routes
 from service.routes.tensorflow_serving import tensorflow_serving_routes
 from service.settings import Settings
@@ -40,4 +42,6 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     app.register_blueprint(tensorflow_serving_routes(repository, settings))
     app.register_blueprint(open_inference_routes(repository, settings))
     app.register_blueprint(pages_routes(repository, settings))
+    app.register_blueprint(docs_routes(repository, settings))
+    app.register_blueprint(problems_routes(repository))
     return app

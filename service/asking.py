@@ -16,9 +16,10 @@ from service.artifact import Prediction
 from service.batcher import Answered
 from service.body import parse, validate
 from service.connection import is_connected
-from service.problems import BadHeader, NetworkFailed, Problem
+from service.problems import BadHeader, DeadlineExceeded, NetworkFailed, Problem
+from service.queries import Limits
 from service.repository import Repository, Served
-from service.schemas import Alternative, Choice, Limits, Model, PredictRequest, PredictResponse
+from service.schemas import Alternative, Choice, Model, PredictRequest, PredictResponse
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -65,13 +66,15 @@ def choose_by_body(repository: Repository, settings: Settings, schema: type[Aske
 
 
 def ask(served: Served, queries: list[str]) -> list[Prediction]:
-    """One prediction for each valid query, in order, within the request's time.
+    """One prediction for each valid query, if there are any, in order, within the request's time.
 
     Raises BadHeader, or as `Batcher.predict` does.
     """
-    receipt = _receipt(served, len(queries))
+    receipt, seconds = _receipt(served, len(queries)), _within_seconds()
+    if not queries:
+        return []
     try:
-        answered = served.batcher.predict(queries, is_connected(request), _within_seconds())
+        answered = served.batcher.predict(queries, is_connected(request), seconds)
     except Problem as problem:
         served.tally.refused(problem)
         raise
@@ -95,9 +98,16 @@ def answer(served: Served, body: PredictRequest, prediction: Prediction) -> Pred
 
 def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.float32]]:
     """The probabilities [V] of one character of the answer to a valid query after the other, end included where there
-    is room, as the decoder gives them. Raises NetworkFailed."""
+    is room, as the decoder gives them.
+
+    Raises BadHeader, NetworkFailed, or DeadlineExceeded after the request's time.
+    """
     receipt, decoder, steps = _receipt(served, 1), served.artifact.decode(query), []
+    seconds = _within_seconds()
+    deadline = time.monotonic() + seconds
     while True:
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded(seconds)
         with _timed(receipt):
             probabilities = next(decoder, None)
         if probabilities is None:

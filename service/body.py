@@ -21,7 +21,7 @@ from service.problems import (
     WrongContentEncoding,
     WrongContentType,
 )
-from service.schemas import Limits
+from service.queries import Limits
 
 READ_BYTES = 4096  # of lines at a time: some hundred queries, which are answered before the next are read
 MAX_KEYS = 100  # far more than any request has; each that is unknown costs an error
@@ -145,4 +145,4 @@ def _field_error(error: Any) -> FieldError:
     )
     whose = "it" if error["loc"] else "the body"
     detail = f"{whose} should be a JSON object" if error["type"] == "model_type" else error["msg"]
-    return FieldError(f"#{path}", detail)
+    return FieldError(pointer=f"#{path}", detail=detail)

@@ -11,12 +11,11 @@ from service.artifact import Prediction
 from service.asking import answer, ask, choose
 from service.body import lines, load
 from service.connection import goes_on
+from service.operations import NDJSON
 from service.problems import Problem
 from service.repository import Repository, Served
 from service.schemas import PredictRequest, PredictResponse
 from service.settings import Settings
-
-MEDIA_TYPE = "application/x-ndjson"
 
 LINE = TypeAdapter(PredictResponse)
 
@@ -46,7 +45,7 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
         except Problem as problem:
             yield _problem(problem)
 
-    return Response(stream_with_context(answered()), mimetype=MEDIA_TYPE)
+    return Response(stream_with_context(answered()), mimetype=NDJSON)
 
 
 def _answered(block: list[Read]) -> Iterator[bytes]:

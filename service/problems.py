@@ -22,9 +22,11 @@ import http
 import json
 import logging
 import re
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NotRequired
 
 from flask import Flask, Response, request
+from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
@@ -33,11 +35,29 @@ MEDIA_TYPE = "application/problem+json"
 DIALECTS = re.compile(r"/v[12](/|$)")  # paths where others' clients expect {"error": ...}
 
 
-class FieldError(NamedTuple):
+class FieldError(TypedDict):
     """One broken rule: where, as a JSON pointer in a URI fragment (RFC 6901 section 6), and a sentence."""
 
     pointer: str
     detail: str
+
+
+class ProblemDocument(TypedDict):
+    """What went wrong (RFC 9457). `type` is a path of this service, which tells more; `errors` are all rules that the
+    body breaks, and `example` is a body that works."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[FieldError]]
+    example: NotRequired[dict[str, Any]]
+
+
+class ErrorDocument(TypedDict):
+    """What went wrong, as other dialects than ours tell it."""
+
+    error: str
 
 
 class Problem(Exception):
@@ -46,6 +66,7 @@ class Problem(Exception):
     name: ClassVar[str]
     title: ClassVar[str]
     status: ClassVar[int]
+    meaning: ClassVar[str]  # and what to do
     retry_after_seconds: ClassVar[int | None] = None
 
     def __init__(self, detail: str, errors: list[FieldError] | None = None) -> None:
@@ -54,14 +75,14 @@ class Problem(Exception):
         self.errors = errors or []
         self.example: dict[str, Any] | None = None  # a body that works, set by whoever knows the route
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ProblemDocument:
         """The problem document (RFC 9457 section 3)."""
-        more: dict[str, Any] = {}
+        document = _document(self.name, self.title, self.status, self.detail)
         if self.errors:
-            more["errors"] = [error._asdict() for error in self.errors]
+            document["errors"] = self.errors
         if self.example is not None:
-            more["example"] = self.example
-        return _document(self.name, self.title, self.status, self.detail, **more)
+            document["example"] = self.example
+        return document
 
     def to_json(self) -> str:
         """That document, in ASCII."""
@@ -70,10 +91,12 @@ class Problem(Exception):
 
 class Unreadable(Problem):
     name, title, status = "unreadable", "The body cannot be read as JSON", 400
+    meaning = "It is not JSON in UTF-8, or has NaN, or more keys or levels than are read. Send one JSON object."
 
 
 class DuplicateKey(Unreadable):
     name, title = "duplicate-key", "An object has a key twice"
+    meaning = "JSON does not say which of two values counts, so neither does. Name each field once."
 
     def __init__(self, key: str) -> None:
         super().__init__(f"the key {quoted(key)} stands twice in one object: name each field once")
@@ -81,6 +104,7 @@ class DuplicateKey(Unreadable):
 
 class BadHeader(Problem):
     name, title, status = "bad-header", "A header cannot be understood", 400
+    meaning = "A header of the request has a value that means nothing. The detail names it, and what it may be."
 
     def __init__(self, header: str, value: str, rule: str) -> None:
         super().__init__(f"the header {header} is {quoted(value)}: {rule}")
@@ -88,14 +112,17 @@ class BadHeader(Problem):
 
 class InvalidArgument(Problem):
     name, title, status = "invalid-argument", "The request breaks a rule of TensorFlow Serving's REST API", 400
+    meaning = "TensorFlow Serving would refuse the request too, and the sentence is the one that it has."
 
 
 class Incomplete(Problem):
     name, title, status = "incomplete", "The body ended early", 400
+    meaning = "Fewer bytes came than were announced, or badly chunked, or too slowly. Send them again, in one go."
 
 
 class UnknownModel(Problem):
     name, title, status = "unknown-model", "There is no such model", 404
+    meaning = "No model has this name, or none of its versions this number. GET /models lists those there are."
 
     def __init__(self, model: str, version: int | None, known: dict[str, list[int]]) -> None:
         wanted = quoted(model) if version is None else f"{quoted(model)} with version {version}"
@@ -105,6 +132,7 @@ class UnknownModel(Problem):
 
 class TooLarge(Problem):
     name, title, status = "too-large", "The body is too large", 413
+    meaning = "Spread the queries over several requests, or send lines of application/x-ndjson, without a limit."
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"the body has more than {limit_bytes} bytes: send fewer queries in one request")
@@ -112,6 +140,7 @@ class TooLarge(Problem):
 
 class WrongContentType(Problem):
     name, title, status = "wrong-content-type", "The body is not announced as JSON", 415
+    meaning = "Bodies are JSON, and have to say so. Send the header Content-Type: application/json."
 
     def __init__(self, content_type: str) -> None:
         super().__init__(
@@ -121,6 +150,7 @@ class WrongContentType(Problem):
 
 class WrongContentEncoding(Problem):
     name, title, status = "wrong-content-encoding", "The body is compressed in an unknown way", 415
+    meaning = "The compression that Content-Encoding names is not read. Send gzip, deflate, or none."
 
     def __init__(self, encoding: str) -> None:
         super().__init__(f"the content encoding is {quoted(encoding)}: send the body as it is, or in gzip or deflate")
@@ -128,16 +158,18 @@ class WrongContentEncoding(Problem):
 
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
+    meaning = "Each broken rule is listed, with the field as a JSON pointer (RFC 6901), and an example that works."
 
     def __init__(self, errors: list[FieldError], broken: int) -> None:
         more = f" (and {broken - 1} more)" if broken > 1 else ""
-        super().__init__(f"{errors[0].pointer}: {errors[0].detail}{more}", errors)
+        super().__init__(f"{errors[0]['pointer']}: {errors[0]['detail']}{more}", errors)
 
 
 class ClientLeft(Problem):
     """499 is nginx's; no RFC has a status for it."""
 
     name, title, status = "client-left", "The client has closed the connection", 499
+    meaning = "Nobody reads this, but logs and metrics have it: who asked had closed the connection."
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before the network was asked")
@@ -145,6 +177,7 @@ class ClientLeft(Problem):
 
 class QueueFull(Problem):
     name, title, status, retry_after_seconds = "queue-full", "Too many queries are waiting", 503, 1
+    meaning = "More queries wait for the network than may. Try again after the seconds that Retry-After names."
 
     def __init__(self, waiting: int, limit: int) -> None:
         super().__init__(f"{waiting} queries are waiting for the network, and at most {limit} may: try again")
@@ -152,6 +185,7 @@ class QueueFull(Problem):
 
 class DeadlineExceeded(Problem):
     name, title, status = "deadline-exceeded", "The network did not answer in time", 504
+    meaning = "The service's time for a request, or that of its Request-Timeout, was over. Try again, or allow more."
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the network did not answer this request within {seconds:g} seconds")
@@ -159,6 +193,7 @@ class DeadlineExceeded(Problem):
 
 class NetworkFailed(Problem):
     name, title, status = "network-failed", "The network failed", 500
+    meaning = "A mistake of the service, whose log says more. The same request may work again."
 
     def __init__(self) -> None:
         super().__init__("the call of the network that this request was part of failed: the log says why")
@@ -166,6 +201,7 @@ class NetworkFailed(Problem):
 
 class BrokenArtifact(Problem):
     name, title, status = "broken-artifact", "The artifact cannot be served", 503
+    meaning = "The service could load no network, and its log says why. Who runs it has to put that right."
 
 
 def quoted(text: str) -> str:
@@ -173,10 +209,19 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def http_document(status: int, detail: str) -> dict[str, Any]:
+def http_name(status: int) -> str:
+    """The name of the problem that is but a status."""
+    return http.HTTPStatus(status).phrase.lower().replace(" ", "-")
+
+
+def http_document(status: int, detail: str) -> ProblemDocument:
     """The problem document of a status that says all there is to say."""
-    phrase = http.HTTPStatus(status).phrase
-    return _document(phrase.lower().replace(" ", "-"), phrase, status, detail)
+    return _document(http_name(status), http.HTTPStatus(status).phrase, status, detail)
+
+
+def status_at(path: str, status: int) -> int:
+    """The status that a problem with this one has at a path: no dialect but ours knows 422."""
+    return 400 if status == Invalid.status and DIALECTS.match(path) else status
 
 
 def raw_response(status: int, detail: str) -> bytes:
@@ -223,16 +268,16 @@ def _from_exception(error: Exception) -> Response:
     return _response(http_document(500, "the service failed: its log says why"))
 
 
-def _response(document: dict[str, Any]) -> Response:
+def _response(document: ProblemDocument) -> Response:
     if not DIALECTS.match(request.path):
         return Response(_json(document), document["status"], mimetype=MEDIA_TYPE)
-    status = 400 if document["status"] == Invalid.status else document["status"]  # no dialect but ours has 422
-    return Response(_json({"error": document["detail"]}), status, mimetype="application/json")
+    error: ErrorDocument = {"error": document["detail"]}
+    return Response(_json(error), status_at(request.path, document["status"]), mimetype="application/json")
 
 
-def _document(name: str, title: str, status: int, detail: str, **more: Any) -> dict[str, Any]:
-    return {"type": f"/problems/{name}", "title": title, "status": status, "detail": detail, **more}
+def _document(name: str, title: str, status: int, detail: str) -> ProblemDocument:
+    return {"type": f"/problems/{name}", "title": title, "status": status, "detail": detail}
 
 
-def _json(members: dict[str, Any]) -> str:
+def _json(members: Mapping[str, Any]) -> str:
     return json.dumps(members, separators=(",", ":"))

@@ -53,6 +53,14 @@ def when_ended(app: Flask, *tell: Callable[[Ended], object]) -> None:
     app.after_request(end)
 
 
+def cached(response: Response) -> Response:
+    """To be kept, and asked for by its ETag before it is used again: for what changes only with the service."""
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
 def make_request_id() -> str:
     """One that nobody guesses."""
     return secrets.token_hex(16)

@@ -1,6 +1,5 @@
 """Requests and responses."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, cast
@@ -8,75 +7,27 @@ from typing import Annotated, Any, Literal, Self, cast
 import numpy as np
 import numpy.typing as npt
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    Json,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType, TypedDict
 
 from service.artifact import Artifact, Prediction
-from service.metadata import Evidence, Metadata
-from service.problems import quoted
+from service.metadata import Evidence
+from service.problems import ProblemDocument
+from service.queries import Batch, Broken, Queries, Query, whole
 
 RUNNERS_UP = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a request is held against, beside its shape: pydantic's validation context."""
-
-    metadata: Metadata
-    max_batch_queries: int
-
-
-def _valid_query(text: str, info: ValidationInfo) -> str:
-    """The query without the spaces around its operands and operator, in the form that the artifact names."""
-    metadata = cast(Limits, info.context).metadata
-    if metadata.pattern.fullmatch(text):
-        return text
-    like = f"like {metadata.query_example!r}"
-    operands = [operand.strip(" ") for operand in text.split("+")]
-    if len(operands) != 2 or not all(re.fullmatch("[0-9]+", operand) for operand in operands):
-        raise broken(f"{quoted(text)} is not a query: write two whole numbers with one '+' between, {like}")
-    for operand in operands:
-        if len(operand) > 1 and operand.startswith("0"):
-            raise broken(f"the operand {quoted(operand)} has a leading zero: write it without, {like}")
-        # By length first: Python refuses to read very long numbers.
-        if len(operand) > len(str(metadata.largest_operand)) or int(operand) > metadata.largest_operand:
-            raise broken(
-                f"the operand {quoted(operand)} is too large: {metadata.largest_operand} is the largest, {like}"
-            )
-    query = "+".join(operands)
-    if not metadata.pattern.fullmatch(query):
-        raise broken(f"{quoted(text)} does not match {metadata.query_pattern}, the form that this model reads, {like}")
-    return query
-
-
-class Broken(str):
-    """A sentence in the place of a query: the rule that it breaks."""
-
-
-def _not_too_many(queries: object, info: ValidationInfo) -> object:
-    most = cast(Limits, info.context).max_batch_queries
-    if isinstance(queries, list) and not 1 <= len(queries) <= most:
-        raise broken(f"a batch holds 1 to {most} queries, and this one {len(queries)}")
-    return queries
-
-
-def broken(sentence: str) -> PydanticCustomError:
-    """For a validator to raise where its rule is broken."""
-    # The sentence is no template: braces in it are the client's.
-    return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
-
-
-Query = Annotated[str, AfterValidator(_valid_query)]
-Queries = Annotated[list[Query], BeforeValidator(_not_too_many)]
+# Which there are, service.openapi tells.
+ModelName = TypeAliasType("ModelName", str)
 
 
 class Choice(BaseModel):
@@ -84,13 +35,18 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    model: str | None = None
-    version: int | None = Field(None, ge=0, lt=10**9)
+    model: ModelName | None = None
+    version: Annotated[int, Field(ge=0, lt=10**9), whole] | None = None
 
-    @staticmethod
-    def example(query: str) -> dict[str, Any]:
+    @classmethod
+    def example(cls, query: str) -> dict[str, Any]:
         """A body with this query."""
         return {"query": query}
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, dict[str, Any]]:
+        """Bodies for the OpenAPI document, by what they ask for."""
+        return {"a query": cls.example(query)}
 
 
 class QueryRequest(Choice):
@@ -114,18 +70,39 @@ class PredictRequest(Wishes):
     """The body of POST /predict."""
 
     query: Query
-    alternatives: int | None = Field(None, ge=1, le=10, description="Give so many of the most probable answers too.")
+    alternatives: Annotated[int, Field(ge=1, le=10), whole] | None = Field(
+        None, description="Give so many of the most probable answers too."
+    )
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, dict[str, Any]]:
+        """Bodies for the OpenAPI document, by what they ask for."""
+        plain = cls.example(query)
+        return {
+            "a query": plain,
+            "its characters": plain | {"characters": True},
+            "its alternatives": plain | {"alternatives": 3},
+            "only where it is sure": plain | {"min_confidence": 0.9},
+        }
+
+
+def _of_queries(schema: dict[str, Any]) -> None:
+    """In JSON Schema's words: each of `queries` is one, unless errors are reported."""
+    schema["if"] = {"properties": {"on_error": {"const": "report"}}, "required": ["on_error"]}
+    schema["else"] = {"properties": {"queries": {"$ref": "#/components/schemas/Queries"}}}
 
 
 class BatchRequest(Wishes):
     """The body of POST /predict/batch."""
+
+    model_config = ConfigDict(json_schema_extra=_of_queries)
 
     on_error: Literal["fail", "report"] = Field(
         "fail", description="Refuse the whole batch where a query breaks a rule, or put a problem in that one's place."
     )
     queries: Queries
 
-    @field_validator("queries", mode="wrap")
+    @field_validator("queries", mode="wrap", json_schema_input_type=Batch)
     @classmethod
     def _report(cls, queries: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[str]:
         """Where errors are reported, each query that breaks a rule as the Broken that tells it."""
@@ -139,10 +116,16 @@ class BatchRequest(Wishes):
         read = iter(validate(valid) if valid else [])
         return [bad[index] if index in bad else next(read) for index in range(len(queries))]
 
-    @staticmethod
-    def example(query: str) -> dict[str, Any]:
+    @classmethod
+    def example(cls, query: str) -> dict[str, Any]:
         """A body with this query alone."""
         return {"queries": [query]}
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, dict[str, Any]]:
+        """Bodies for the OpenAPI document, by what they ask for."""
+        mixed = {"queries": [query, "1+", query], "on_error": "report"}
+        return {"queries": {"queries": [query, query]}, "problems in their place": mixed}
 
 
 class Model(BaseModel):
@@ -185,6 +168,19 @@ class ModelsResponse(BaseModel):
                 for artifact in served
             ]
         )
+
+
+class LiveResponse(BaseModel):
+    """The answer to GET /health/live."""
+
+    status: Literal["live"] = "live"
+
+
+class ReadyResponse(BaseModel):
+    """The answer to GET /health/ready."""
+
+    status: Literal["ready"] = "ready"
+    models: list[Model]
 
 
 # Dataclasses: pydantic would validate every answer of a batch, which takes a sixth of the whole time.
@@ -258,7 +254,7 @@ class PredictResponse(Answer):
 class BatchResponse:
     """The answer to POST /predict/batch, in the order of the queries; one that broke a rule has its problem there."""
 
-    predictions: Sequence[Answer | dict[str, Any]]
+    predictions: Sequence[Answer | ProblemDocument]
     model: Model
 
 
@@ -270,6 +266,13 @@ class DoneResponse:
     answer: str
     confidence: float
     model: Model
+
+
+class Event(TypedDict):
+    """An event of POST /predict/stream: each character of the answer, and then the whole, or what went wrong."""
+
+    event: Literal["character", "done", "problem"]
+    data: Json[Character | DoneResponse | ProblemDocument]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from flask import Blueprint, Response
 from pydantic import TypeAdapter
 
 from service.asking import ask, choose_by_body
+from service.operations import ASKING_BY_BODY, described
 from service.repository import Repository, Served
 from service.schemas import ExplainResponse, Model, QueryRequest
 from service.settings import Settings
@@ -19,6 +20,12 @@ def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
     routes = Blueprint("explain", __name__)
 
     @routes.post("/explain")
+    @described(
+        "Tell which character of a query matters to which of the answer",
+        ExplainResponse,
+        QueryRequest,
+        problems=ASKING_BY_BODY,
+    )
     def explain() -> Response:
         served, body = choose_by_body(repository, settings, QueryRequest)
         return Response(EXPLAINED.dump_json(_explained(served, body.query)), mimetype="application/json")

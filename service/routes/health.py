@@ -2,8 +2,10 @@
 
 from flask import Blueprint, Response, jsonify
 
+from service.operations import described
+from service.problems import BrokenArtifact
 from service.repository import Repository
-from service.schemas import Model
+from service.schemas import LiveResponse, Model, ReadyResponse
 
 
 def health_routes(repository: Repository) -> Blueprint:
@@ -11,12 +13,14 @@ def health_routes(repository: Repository) -> Blueprint:
     routes = Blueprint("health", __name__, url_prefix="/health")
 
     @routes.get("/live")
+    @described("Tell that this worker runs", LiveResponse)
     def live() -> Response:
-        return jsonify(status="live")
+        return jsonify(LiveResponse().model_dump())
 
     @routes.get("/ready")
+    @described("Tell that this worker can answer, and by which models", ReadyResponse, problems=(BrokenArtifact,))
     def ready() -> Response:
-        models = [Model.of(artifact).model_dump() for artifact in repository.all()]
-        return jsonify(status="ready", models=models)
+        models = [Model.of(artifact) for artifact in repository.all()]
+        return jsonify(ReadyResponse(models=models).model_dump())
 
     return routes

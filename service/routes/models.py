@@ -2,6 +2,9 @@
 
 from flask import Blueprint, Response, jsonify
 
+from service.operations import described
+from service.problems import BrokenArtifact
+from service.receipt import cached
 from service.repository import Repository
 from service.schemas import ModelsResponse
 
@@ -11,7 +14,8 @@ def models_routes(repository: Repository) -> Blueprint:
     routes = Blueprint("models", __name__)
 
     @routes.get("/models")
+    @described("List the models, and how right each is", ModelsResponse, problems=(BrokenArtifact,), is_cached=True)
     def models() -> Response:
-        return jsonify(ModelsResponse.of(repository.all()).model_dump())
+        return cached(jsonify(ModelsResponse.of(repository.all()).model_dump()))
 
     return routes

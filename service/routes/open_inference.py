@@ -2,91 +2,42 @@
 Triton's extension has them (its docs/protocol/extension_binary_data.md): /v2/..."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from flask import Blueprint, Response, g, jsonify, request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import to_json
 
 from service.artifact import Artifact, Prediction
 from service.asking import ask
 from service.body import load, receive, validate
-from service.problems import BadHeader, FieldError, Invalid, quoted
+from service.operations import ASKING, FINDING, JSON, READING, described
+from service.problems import BadHeader, BrokenArtifact, FieldError, Invalid, InvalidArgument
+from service.queries import Limits
 from service.repository import Repository, Served
-from service.schemas import Limits, Queries, broken
 from service.settings import Settings
+from service.tensor_schemas import (
+    IndexEntry,
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerModels,
+    ServerReady,
+    TensorMetadata,
+    WantedOutput,
+)
 from service.tensors import text_of, version_number
 
 JSON_LENGTH = "Inference-Header-Content-Length"
+LENGTH = {
+    "description": "How many bytes of the body are JSON; what follows is in binary.",
+    "schema": {"type": "integer"},
+}
+BINARY = "application/octet-stream"
 DATATYPES = {"DT_STRING": "BYTES", "DT_FLOAT": "FP32"}
-
-
-def _whole(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise broken("it has half of a surrogate pair: send whole characters") from error
-    return text
-
-
-def _queries_only(shape: list[int]) -> list[int]:
-    if shape[1:] not in ([], [1]) or not shape:
-        raise broken(f"{quoted(str(shape))} is not the shape of queries, [N] or [N, 1]")
-    return shape
-
-
-def _flat(data: object, info: ValidationInfo) -> object:
-    if not isinstance(data, list):
-        return data
-    elements = [element for row in data for element in (row if isinstance(row, list) else [row])]
-    shape = info.data.get("shape")
-    if shape is not None and shape[0] != len(elements):
-        raise broken(f"the shape wants {shape[0]} elements, and there are {len(elements)}")
-    return elements
-
-
-def _not_served(_: object) -> None:
-    raise broken("it belongs to an extension that is not served: leave it out")
-
-
-NotServed = Annotated[None, BeforeValidator(_not_served)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-
-class _TensorParameters(_Strict):
-    """Others mean nothing here, and are passed over; these would change what a tensor is."""
-
-    binary_data: bool | None = None
-    classification: NotServed = None
-    shared_memory_region: NotServed = None
-
-
-class _Input(_Strict):
-    name: Literal["query"]
-    datatype: Literal["BYTES"]
-    shape: Annotated[list[int], AfterValidator(_queries_only)]
-    parameters: _TensorParameters = _TensorParameters()
-    data: Annotated[Queries, BeforeValidator(_flat)]
-
-
-class _Output(_Strict):
-    name: Literal["answer", "confidence", "probabilities"]
-    parameters: _TensorParameters = _TensorParameters()
-
-
-class _Parameters(_Strict):
-    binary_data_output: bool = False
-
-
-class _InferRequest(_Strict):
-    id: Annotated[str, AfterValidator(_whole)] = ""
-    parameters: _Parameters = _Parameters()
-    inputs: Annotated[list[_Input], Field(min_length=1, max_length=1)]
-    outputs: Annotated[list[_Output], Field(max_length=3)] = []
 
 
 def open_inference_routes(repository: Repository, settings: Settings) -> Blueprint:
@@ -97,65 +48,82 @@ def open_inference_routes(repository: Repository, settings: Settings) -> Bluepri
         return repository.find(model, version_number(version))
 
     @routes.get("")
+    @described("Tell what serves", ServerMetadata)
     def server() -> Response:
-        return jsonify(name="neural-adder", version="unreleased", extensions=["binary_tensor_data"])
+        return jsonify(ServerMetadata(name="neural-adder", version="unreleased", extensions=["binary_tensor_data"]))
 
     @routes.get("/health/live")
+    @described("Tell that this worker runs", ServerLive)
     def live() -> Response:
-        return jsonify(live=True)
+        return jsonify(ServerLive(live=True))
 
     @routes.get("/health/ready")
+    @described("Tell that this worker can answer", ServerReady, problems=(BrokenArtifact,))
     def ready() -> Response:
         repository.find()
-        return jsonify(ready=True)
+        return jsonify(ServerReady(ready=True))
 
     @routes.get("/models")
+    @described("List the models", ServerModels, problems=(BrokenArtifact,))
     def models() -> Response:
-        return jsonify(models=list(dict.fromkeys(each.metadata.name for each in repository.all())))
+        names = dict.fromkeys(each.metadata.name for each in repository.all())
+        return jsonify(ServerModels(models=list(names)))
 
     @routes.post("/repository/index")
+    @described("List the versions of all models", list[IndexEntry], problems=(BrokenArtifact,))
     def index() -> Response:
         there = [each.metadata for each in repository.all()]
         return jsonify(
-            [{"name": each.name, "version": str(each.version), "state": "READY", "reason": ""} for each in there]
+            [IndexEntry(name=each.name, version=str(each.version), state="READY", reason="") for each in there]
         )
 
     @routes.get("/models/<model>")
     @routes.get("/models/<model>/versions/<version>")
+    @described("Tell what a model takes and gives", ModelMetadata, problems=(InvalidArgument, *FINDING))
     def model_metadata(model: str, version: str | None = None) -> Response:
         signature = find(model, version).artifact.signature_def
-        return jsonify(
+        metadata = ModelMetadata(
             name=model,
             versions=[str(each.metadata.version) for each in repository.all() if each.metadata.name == model],
             platform="tensorflow_savedmodel",
-            inputs=_described(signature["inputs"]),
-            outputs=_described(signature["outputs"]),
+            inputs=_tensors(signature["inputs"]),
+            outputs=_tensors(signature["outputs"]),
         )
+        return jsonify(metadata)
 
     @routes.get("/models/<model>/ready")
     @routes.get("/models/<model>/versions/<version>/ready")
+    @described("Tell that a version can answer", ModelReady, problems=(InvalidArgument, *FINDING))
     def model_ready(model: str, version: str | None = None) -> Response:
         find(model, version)
-        return jsonify(name=model, ready=True)
+        return jsonify(ModelReady(name=model, ready=True))
 
     @routes.post("/models/<model>/infer")
     @routes.post("/models/<model>/versions/<version>/infer")
+    @described(
+        "Answer queries",
+        {JSON: InferResponse, BINARY: bytes},
+        {JSON: InferRequest, BINARY: bytes},
+        headers={JSON_LENGTH: LENGTH},
+        problems=(InvalidArgument, *READING, *ASKING),
+    )
     def infer(model: str, version: str | None = None) -> Response:
+        """Outputs that are wanted in binary follow the JSON, as Triton's binary tensor extension has it."""
         served = find(model, version)
         document = _document(receive(request, settings.max_body_bytes), request.headers.get(JSON_LENGTH))
-        asked = validate(document, _InferRequest, Limits(served.artifact.metadata, settings.max_batch_queries))
+        asked = validate(document, InferRequest, Limits(served.artifact.metadata, settings.max_batch_queries))
         return _answer(asked, served.artifact, ask(served, asked.inputs[0].data))
 
     return routes
 
 
-def _described(tensors: dict[str, Any]) -> list[dict[str, Any]]:
+def _tensors(tensors: dict[str, Any]) -> list[TensorMetadata]:
     return [
-        {
-            "name": name,
-            "datatype": DATATYPES[tensor["dtype"]],
-            "shape": [int(dimension["size"]) for dimension in tensor["tensor_shape"]["dim"]],
-        }
+        TensorMetadata(
+            name=name,
+            datatype=DATATYPES[tensor["dtype"]],
+            shape=[int(dimension["size"]) for dimension in tensor["tensor_shape"]["dim"]],
+        )
         for name, tensor in sorted(tensors.items())
     ]
 
@@ -206,13 +174,17 @@ def _elements(binary: bytes) -> list[str]:
 
 
 def _invalid(field: str, detail: str) -> Invalid:
-    return Invalid([FieldError(f"#/inputs/0{field}", detail)], 1)
+    return Invalid([FieldError(pointer=f"#/inputs/0{field}", detail=detail)], 1)
 
 
-def _answer(asked: _InferRequest, artifact: Artifact, predictions: list[Prediction]) -> Response:
+def _answer(asked: InferRequest, artifact: Artifact, predictions: list[Prediction]) -> Response:
     """The outputs that are asked for, by default all; those that are wanted in binary follow the JSON."""
     tensors = []
-    for output in asked.outputs or [_Output(name="answer"), _Output(name="confidence"), _Output(name="probabilities")]:
+    for output in asked.outputs or [
+        WantedOutput(name="answer"),
+        WantedOutput(name="confidence"),
+        WantedOutput(name="probabilities"),
+    ]:
         in_binary = output.parameters.binary_data
         tensors.append(
             _tensor(
@@ -229,8 +201,8 @@ def _answer(asked: _InferRequest, artifact: Artifact, predictions: list[Predicti
     }
     head, binary = to_json(answer), b"".join(binary for _, binary in tensors)
     if not binary:
-        return Response(head, mimetype="application/json")
-    return Response(head + binary, mimetype="application/octet-stream", headers={JSON_LENGTH: str(len(head))})
+        return Response(head, mimetype=JSON)
+    return Response(head + binary, mimetype=BINARY, headers={JSON_LENGTH: str(len(head))})
 
 
 def _tensor(name: str, values: list[Any], in_binary: bool) -> tuple[dict[str, Any], bytes]:

@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
+from flask import Blueprint, Response, make_response, render_template, send_from_directory
 
 from service import security
 from service.artifact import Artifact
+from service.operations import FINDING, HTML, described
+from service.problems import BrokenArtifact
+from service.receipt import cached
 from service.repository import Repository
 from service.settings import Settings
 
@@ -24,19 +27,34 @@ class Shown(NamedTuple):
 
 def pages_routes(repository: Repository, settings: Settings) -> Blueprint:
     """The page to try the service on, its style and script, and the pictures of the artifacts."""
-    routes = Blueprint("pages", __name__, static_folder=STATIC, static_url_path="/static")
+    routes = Blueprint("pages", __name__)
     routes.after_request(security.protect)
 
     @routes.get("/")
+    @described("Show the page to try the service on", {HTML: str}, problems=(BrokenArtifact,), is_cached=True)
     def index() -> Response:
         shown = [Shown(artifact, pictures(folder(artifact))) for artifact in repository.all()]
-        response = make_response(render_template("index.html", shown=shown))
-        response.cache_control.no_cache = True
-        response.add_etag()
-        response.make_conditional(request)
-        return response
+        return cached(make_response(render_template("index.html", shown=shown)))
+
+    @routes.get("/static/<asset>")
+    @described(
+        "What the pages are made of",
+        {"text/css": str, "text/javascript": str, "image/svg+xml": str},
+        variables={"asset": {"enum": [file.name for file in STATIC.iterdir()]}},
+        problems=(404,),
+        is_cached=True,
+    )
+    def static(asset: str) -> Response:
+        return send_from_directory(STATIC, asset)
 
     @routes.get("/models/<model>/<int:version>/<name>.png")
+    @described(
+        "Show a picture of a model card",
+        {"image/png": bytes},
+        problems=(404, *FINDING),
+        is_cached=True,
+        variables={"name": {"type": "string", "examples": ["encoder"]}},
+    )
     def picture(model: str, version: int, name: str) -> Response:
         artifact = repository.find(model, version).artifact
         return send_from_directory(folder(artifact), f"{name}.png")

@@ -1,17 +1,20 @@
 """POST /predict and /predict/batch."""
 
+from typing import Any
+
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
 
 from service import ndjson
 from service.asking import answer, ask, choose_by_body
+from service.operations import ASKING_BY_BODY, JSON, NDJSON, described
 from service.problems import FieldError, Invalid
+from service.queries import Broken
 from service.repository import Repository
 from service.schemas import (
     Answer,
     BatchRequest,
     BatchResponse,
-    Broken,
     Model,
     PredictRequest,
     PredictResponse,
@@ -26,6 +29,12 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     routes = Blueprint("predict", __name__)
 
     @routes.post("/predict")
+    @described(
+        "Answer a query",
+        PredictResponse,
+        PredictRequest,
+        problems=ASKING_BY_BODY,
+    )
     def predict() -> Response:
         served, body = choose_by_body(repository, settings, PredictRequest)
         [prediction] = ask(served, [body.query])
@@ -33,15 +42,22 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         return Response(PREDICTED.dump_json(answered, exclude_none=True), mimetype="application/json")
 
     @routes.post("/predict/batch")
+    @described(
+        "Answer many queries, in order",
+        {JSON: BatchResponse, NDJSON: str},
+        {JSON: BatchRequest, NDJSON: Any},
+        problems=ASKING_BY_BODY,
+    )
     def predict_batch() -> Response:
-        if request.mimetype == ndjson.MEDIA_TYPE:
+        """As application/x-ndjson, each line is a body of POST /predict, and its answer or its problem is a line."""
+        if request.mimetype == NDJSON:
             return ndjson.answer_lines(repository, settings)
         served, body = choose_by_body(repository, settings, BatchRequest)
         valid = [query for query in body.queries if not isinstance(query, Broken)]
-        predictions = iter(ask(served, valid) if valid else [])
+        predictions = iter(ask(served, valid))
         alphabet = served.artifact.metadata.alphabet
         answers = [
-            Invalid([FieldError(f"#/queries/{index}", query)], 1).document()
+            Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()
             if isinstance(query, Broken)
             else Answer.of(query, next(predictions), body, alphabet)
             for index, query in enumerate(body.queries)

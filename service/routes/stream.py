@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 
 from service.asking import ask_by_character, choose
 from service.body import parse
+from service.operations import ASKING, ASKING_BY_BODY, EVENTS, described
 from service.problems import Problem
 from service.repository import Repository
-from service.schemas import Character, DoneResponse, Model, QueryRequest
+from service.schemas import Character, DoneResponse, Event, Model, QueryRequest
 from service.settings import Settings
 
 CHARACTER, DONE = TypeAdapter(Character), TypeAdapter(DoneResponse)
@@ -22,11 +23,21 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
     routes = Blueprint("stream", __name__, url_prefix="/predict/stream")
 
     @routes.post("")
+    @described("Answer a query character by character", {EVENTS: Event}, QueryRequest, problems=ASKING_BY_BODY)
     def post() -> Response:
+        """An event `character` for each of the answer, " " being its end, with its probability and runners-up; then one
+        event `done` with the answer. Where the network fails in between, an event `problem` is the last."""
         return stream(lambda: parse(request, settings.max_body_bytes))
 
     @routes.get("")
+    @described(
+        "Answer a query character by character, to a browser's EventSource",
+        {EVENTS: Event},
+        arguments=QueryRequest,
+        problems=ASKING,
+    )
     def get() -> Response:
+        """The same as by POST."""
         return stream(_arguments)
 
     def stream(read: Callable[[], Any]) -> Response:
@@ -48,7 +59,7 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
             except Problem as problem:
                 yield _event("problem", problem.to_json().encode())
 
-        return Response(stream_with_context(events()), mimetype="text/event-stream")
+        return Response(stream_with_context(events()), mimetype=EVENTS)
 
     return routes
 

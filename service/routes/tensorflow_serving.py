@@ -8,17 +8,28 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel
 from pydantic_core import to_json
+from werkzeug.routing import BaseConverter
 
 from service.artifact import Prediction
 from service.asking import ask
 from service.body import load, receive, validate
+from service.operations import ASKING, FINDING, JSON, READING, described
 from service.problems import InvalidArgument, UnknownModel, Unreadable
+from service.queries import Limits, Queries
 from service.repository import Repository, Served
-from service.schemas import Limits, Queries
 from service.settings import Settings
+from service.tensor_schemas import (
+    ColumnsResponse,
+    MetadataResponse,
+    RowsResponse,
+    StatusResponse,
+    TensorFlowServingRequest,
+)
 from service.tensors import text_of, version_number
 
 INPUT, SIGNATURE = "query", "serving_default"
+LABEL = {"label": {"description": "No version has one.", "type": "string"}}
+METHOD = {"method": {"enum": ["classify", "regress"]}}
 
 
 class _PredictRequest(BaseModel):
@@ -28,10 +39,18 @@ class _PredictRequest(BaseModel):
     inputs: Queries = []
 
 
+class Named(BaseConverter):
+    """A part of a path without a colon, behind which stands what is to be done."""
+
+    regex = "[^/:]+"
+    part_isolating = True
+
+
 def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blueprint:
     """Predict, status and metadata of the versions that `repository` serves. None has a label, and none classifies or
     regresses."""
     routes = Blueprint("tensorflow_serving", __name__, url_prefix="/v1/models")
+    routes.record(lambda state: state.app.url_map.converters.update(named=Named))
 
     def find(model: str, version: str | None, label: str | None, missing: str = "") -> Served:
         if label is not None:
@@ -43,9 +62,16 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
             problem.detail = missing or f"Servable not found for request: {wanted}"
             raise
 
-    @routes.post("/<model>:predict")
-    @routes.post("/<model>/versions/<version>:predict")
-    @routes.post("/<model>/labels/<label>:predict")
+    @routes.post("/<named:model>:predict")
+    @routes.post("/<named:model>/versions/<named:version>:predict")
+    @routes.post("/<named:model>/labels/<named:label>:predict")
+    @described(
+        "Answer queries",
+        RowsResponse | ColumnsResponse,
+        TensorFlowServingRequest,
+        variables=LABEL,
+        problems=(InvalidArgument, *READING, *ASKING),
+    )
     def predict(model: str, version: str | None = None, label: str | None = None) -> Response:
         served = find(model, version, label)
         texts = _texts(_load(receive(request, settings.max_body_bytes)))
@@ -53,11 +79,18 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
         rows = [_row(prediction) for prediction in ask(served, asked.instances or asked.inputs)]
         columns = {name: [row[name] for row in rows] for name in Prediction._fields}
         answer = {"predictions": rows} if asked.instances else {"outputs": columns}
-        return Response(to_json(answer), mimetype="application/json")
+        return Response(to_json(answer), mimetype=JSON)
 
-    @routes.post("/<model>:<any(classify, regress):method>")
-    @routes.post("/<model>/versions/<version>:<any(classify, regress):method>")
-    @routes.post("/<model>/labels/<label>:<any(classify, regress):method>")
+    @routes.post("/<named:model>:<any(classify, regress):method>")
+    @routes.post("/<named:model>/versions/<named:version>:<any(classify, regress):method>")
+    @routes.post("/<named:model>/labels/<named:label>:<any(classify, regress):method>")
+    @described(
+        "Refuse what the models do not do",
+        None,
+        dict[str, Any],
+        variables=LABEL | METHOD,
+        problems=(InvalidArgument, *FINDING),
+    )
     def refuse(model: str, method: str, version: str | None = None, label: str | None = None) -> Response:
         find(model, version, label)
         kind = {"classify": "classification", "regress": "regression"}[method]
@@ -65,9 +98,12 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
             f"Expected {kind} signature method_name to be tensorflow/serving/{method}. Was: tensorflow/serving/predict"
         )
 
-    @routes.get("/<model>")
-    @routes.get("/<model>/versions/<version>")
-    @routes.get("/<model>/labels/<label>")
+    @routes.get("/<named:model>")
+    @routes.get("/<named:model>/versions/<named:version>")
+    @routes.get("/<named:model>/labels/<named:label>")
+    @described(
+        "Tell which versions of a model answer", StatusResponse, variables=LABEL, problems=(InvalidArgument, *FINDING)
+    )
     def status(model: str, version: str | None = None, label: str | None = None) -> Response:
         wanted = "any versions" if version is None else f"version {version}"
         found = find(model, version, label, f"Could not find {wanted} of model {model}").artifact
@@ -80,9 +116,12 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
             ]
         )
 
-    @routes.get("/<model>/metadata")
-    @routes.get("/<model>/versions/<version>/metadata")
-    @routes.get("/<model>/labels/<label>/metadata")
+    @routes.get("/<named:model>/metadata")
+    @routes.get("/<named:model>/versions/<named:version>/metadata")
+    @routes.get("/<named:model>/labels/<named:label>/metadata")
+    @described(
+        "Show the signatures of a model", MetadataResponse, variables=LABEL, problems=(InvalidArgument, *FINDING)
+    )
     def metadata(model: str, version: str | None = None, label: str | None = None) -> Response:
         artifact = find(model, version, label).artifact
         return jsonify(

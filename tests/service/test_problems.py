@@ -42,7 +42,7 @@ def test_a_mistake_of_ours_is_a_problem_without_a_traceback(client: FlaskClient)
 @pytest.mark.parametrize("dialect", ["/v1", "/v2"])
 def test_other_dialects_have_errors_of_their_own(client: FlaskClient, dialect: str) -> None:
     def fail(kind: str) -> NoReturn:
-        problems = {"full": QueueFull(3, 4), "invalid": Invalid([FieldError("#/x", "it is wrong")], 2)}
+        problems = {"full": QueueFull(3, 4), "invalid": Invalid([FieldError(pointer="#/x", detail="it is wrong")], 2)}
         raise problems[kind]
 
     client.application.add_url_rule(f"{dialect}/<kind>", view_func=fail)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.metadata import Metadata
-from service.schemas import Limits, PredictRequest
+from service.queries import Limits
+from service.schemas import PredictRequest
 from tests.service.conftest import METADATA
 
 LIMITS = Limits(METADATA, max_batch_queries=10)

@@ -1,0 +1,2 @@
+// The validator would be asked over the net.
+SwaggerUIBundle({ url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true, validatorUrl: null });

@@ -1,0 +1,20 @@
+"""Schemathesis, with all its checks, against the OpenAPI document and the service that it describes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.end_to_end.conftest import Service
+
+
+def test_schemathesis_finds_nothing(service: Service, tmp_path: Path) -> None:
+    config = Path(__file__).with_name("schemathesis.toml")
+    st = Path(sys.executable).with_name("st")
+    command = [str(st), "--config-file", str(config), "run", f"{service.url}/openapi.json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}  # for its hooks
+    run = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
