@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def ask(served: Served, queries: list[str]) -> list[Prediction]:
 
     Raises BadHeader, or as `Batcher.predict` does.
     """
-    receipt, seconds = _receipt(served, len(queries)), _within_seconds()
+    receipt, seconds = _receipt(served, len(queries)), within_seconds()
     if not queries:
         return []
     try:
@@ -103,7 +104,7 @@ def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.floa
     Raises BadHeader, NetworkFailed, or DeadlineExceeded after the request's time.
     """
     receipt, decoder, steps = _receipt(served, 1), served.artifact.decode(query), []
-    seconds = _within_seconds()
+    seconds = within_seconds()
     deadline = time.monotonic() + seconds
     while True:
         if time.monotonic() > deadline:
@@ -117,6 +118,16 @@ def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.floa
     answer = "".join([served.artifact.metadata.alphabet[step.argmax()] for step in steps]).rstrip(" ")
     prediction = Prediction(answer, math.prod([float(step.max()) for step in steps]), np.stack(steps))
     served.tally.answered([query], Answered([prediction], 0.0, receipt.network_seconds, 1))
+
+
+def within_seconds() -> float:
+    """How long the request may wait for the network, as its Request-Timeout has it. Raises BadHeader."""
+    asked = request.headers.get("Request-Timeout")
+    if asked is None:
+        return math.inf
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", asked) or float(asked) == 0:
+        raise BadHeader("Request-Timeout", asked, "give it seconds above 0, like 2.5")
+    return float(asked)
 
 
 def _receipt(served: Served, queries: int) -> Receipt:
@@ -137,16 +148,3 @@ def _timed(receipt: Receipt) -> Iterator[None]:
         raise NetworkFailed from error
     finally:
         receipt.network_seconds += time.monotonic() - begun
-
-
-def _within_seconds() -> float:
-    asked = request.headers.get("Request-Timeout")
-    if asked is None:
-        return math.inf
-    try:
-        seconds = float(asked)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise BadHeader("Request-Timeout", asked, "give it seconds above 0, like 2.5")
-    return seconds

@@ -7,15 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-import gevent
 from gevent.event import Event
 
 from service.artifact import Prediction
+from service.connection import let_the_loop_look
 from service.problems import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
 
 log = logging.getLogger(__name__)
 
-LAST = -2  # libev's lowest priority: what the sockets brought is handled before
 LOOKS_AFTER_SECONDS = 1.0  # a request that has waited so long may have lost its client
 
 
@@ -109,7 +108,7 @@ class Batcher:
             if self._leader is not waiting:
                 waiting.woken.wait()
             while not waiting.is_settled:
-                _let_the_loop_look()
+                let_the_loop_look()
                 self._call()
         finally:
             self._leave(waiting)
@@ -185,17 +184,3 @@ class Batcher:
         self._add_queued(waiting.begun - len(waiting.queries))
         waiting.problem = problem
         waiting.woken.set()
-
-
-def _let_the_loop_look() -> None:
-    """Come back when the loop has looked once for what its sockets bring, and has handled it, and wait for nothing.
-
-    `gevent.sleep(0)` comes back before it looks.
-    """
-    hub = gevent.get_hub()
-    never_idle = hub.loop.idle()
-    never_idle.start(int)  # while there is one, looking does not wait
-    try:
-        hub.wait(hub.loop.check(priority=LAST))
-    finally:
-        never_idle.close()

@@ -27,6 +27,7 @@ from service.artifact import Artifact
 from service.logs import QuietLogger, configuration, from_native_code, log_native
 from service.metadata import verify
 from service.problems import BrokenArtifact, raw_response
+from service.receipt import make_request_id
 from service.repository import open_all
 from service.saved_model import Checked
 from service.settings import Settings
@@ -178,7 +179,9 @@ def on_exit(_master: Any) -> None:
 def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str) -> None:
     """Instead of gunicorn's own, which writes HTML."""
     with suppress(OSError):
-        gunicorn.util.write_nonblock(client, raw_response(status_int, mesg or "the request cannot be read"))
+        gunicorn.util.write_nonblock(
+            client, raw_response(status_int, mesg or "the request cannot be read", make_request_id())
+        )
 
 
 gunicorn.util.write_error = write_error

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from service.artifact import Artifact, Prediction
-from service.batcher import LAST, Answered
+from service.batcher import Answered
+from service.connection import LAST
 from service.problems import DeadlineExceeded, Problem, QueueFull
 from service.shared_values import all_workers
 
