@@ -86,7 +86,7 @@ def test_what_is_streamed_is_counted_once_when_it_ends(client: FlaskClient) -> N
 
 def test_a_full_queue_and_a_passed_deadline_are_counted(tmp_path: Path) -> None:
     client = app_of(StandIn(), tmp_path, max_batch_queries=2, max_queued_queries=2).test_client()
-    assert predict(client, "1+2", **{"Request-Timeout": "1e-9"}).status_code == 504
+    assert predict(client, "1+2", **{"Request-Timeout": "0.000000001"}).status_code == 504
     assert scraped(client, "adder_expired_total", model="adder") == 1
     client.application.extensions["repository"].find().batcher.queued_queries = 2
     assert predict(client, "1+2").status_code == 503
