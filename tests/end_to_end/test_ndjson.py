@@ -3,7 +3,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,22 +36,27 @@ def test_a_file_is_answered_line_by_line_in_constant_memory(service: Service, tm
     assert peak_megabytes(service) < before + 10  # the body has 2 MB, the answer 17
 
 
-def test_it_may_take_longer_than_a_request_may(start: Callable[..., Service]) -> None:
-    service = start(workers=1, models="adder", receive_seconds=1, deadline_seconds=1).ready()
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Service]:
+    """Gives a request no more than a second for anything."""
+    running = Service(workers=1, models="adder", receive_seconds=1, deadline_seconds=1).ready()
+    yield running
+    assert running.stop() == 0
 
+
+def test_it_may_take_longer_than_a_request_may(impatient: Service) -> None:
     def slowly() -> Iterator[bytes]:
         for _ in range(8):
             yield b'{"query":"1+2"}\n' * 1024
             time.sleep(0.5)
 
-    answered = requests.post(service.url + "/predict/batch", data=slowly(), headers=LINES, timeout=30)
+    answered = requests.post(impatient.url + "/predict/batch", data=slowly(), headers=LINES, timeout=30)
     assert [json.loads(line)["answer"] for line in answered.iter_lines()] == ["3"] * 8192
 
 
-def test_who_stops_sending_is_told_behind_the_answers(start: Callable[..., Service]) -> None:
-    service = start(workers=1, models="adder", receive_seconds=1).ready()
+def test_who_stops_sending_is_told_behind_the_answers(impatient: Service) -> None:
     head = "POST /predict/batch HTTP/1.1\r\nHost: adder\r\nContent-Type: application/x-ndjson\r\nContent-Length: 99999"
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=20) as client:
         client.sendall(head.encode() + b"\r\n\r\n" + b'{"query":"1+2"}\n' * 300)
         received = b""
         while piece := client.recv(65536):
