@@ -1,18 +1,19 @@
 """What Prometheus is told."""
 
 from collections import Counter as Tallies
-from collections import deque
+from collections.abc import Callable
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import choose_encoder
 
 from service.artifact import Artifact, Prediction
 from service.batcher import Answered
 from service.connection import LAST
 from service.problems import DeadlineExceeded, Problem, QueueFull
-from service.shared_values import all_workers
+from service.shared_values import Count, Distribution, all_workers
 
 if TYPE_CHECKING:
     from service.receipt import Ended
@@ -34,24 +35,25 @@ class Metrics:
         seconds, live = ours | {"buckets": SECONDS}, ours | {"multiprocess_mode": "livesum"}
         same = ours | {"multiprocess_mode": "livemax"}  # what every worker says alike
         self._registry = registry
-        self.requests = Counter("requests", "Requests answered.", ["route", *OF, "status"], **ours)
-        self.request_seconds = Histogram(
+        self.requests = Count("requests", "Requests answered.", ["route", *OF, "status"], **ours)
+        self.request_seconds = Distribution(
             "request_seconds", "From a request's headers to the end of its answer.", ["route", *OF], **seconds
         )
-        self.queries = Counter("queries", "Queries that the network answered.", OF, **ours)
-        self.queue_seconds = Histogram("queue_seconds", "Of a request's queries before the network.", OF, **seconds)
-        self.network_seconds = Histogram("network_seconds", "Of the calls that had a request's queries.", OF, **seconds)
-        self.batch_queries = Histogram("batch_queries", "In one call of the network.", OF, buckets=QUERIES, **ours)
+        self.queries = Count("queries", "Queries that the network answered.", OF, **ours)
+        self.queue_seconds = Distribution("queue_seconds", "Of a request's queries before the network.", OF, **seconds)
+        self.network_seconds = Distribution(
+            "network_seconds", "Of the calls that had a request's queries.", OF, **seconds
+        )
+        self.batch_queries = Distribution("batch_queries", "In one call of the network.", OF, buckets=QUERIES, **ours)
         self.queued = Gauge("queued_queries", "Queries that wait for the network now.", OF, **live)
-        self.rejected = Counter("rejected", "Requests that found the queue full.", OF, **ours)
-        self.expired = Counter("expired", "Requests that the network did not answer in time.", OF, **ours)
-        self.answers = Counter("answers", "Answers held against the sum.", [*OF, "digits", "outcome"], **ours)
-        self.dropped = Counter("answers_dropped", "Answers that nobody had time to hold against it.", OF, **ours)
+        self.rejected = Count("rejected", "Requests that found the queue full.", OF, **ours)
+        self.expired = Count("expired", "Requests that the network did not answer in time.", OF, **ours)
+        self.answers = Count("answers", "Answers held against the sum.", [*OF, "digits", "outcome"], **ours)
+        self.dropped = Count("answers_dropped", "Answers that nobody had time to hold against it.", OF, **ours)
         self.info = Gauge("model_info", "What is served.", [*OF, "sha256", "network"], **same)
         self.exact_match = Gauge("artifact_exact_match", "Right answers' share, evaluated.", [*OF, "part"], **same)
         self.workers = Gauge("workers", "Processes that there should be.", **same)
         self.workers_ready = Gauge("workers_ready", "Processes that can answer.", **live)
-        self.checks = Checks()
         self._without = Tally(self, "", "")
 
     def serve(self, artifact: Artifact) -> "Tally":
@@ -84,7 +86,7 @@ class Tally:
 
     def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         self._metrics, self._of = metrics, (model, version)
-        self._requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._requests: dict[tuple[str, int], tuple[Count, Distribution]] = {}
 
     def begin(self) -> None:
         """From now on it is asked: what has not happened yet has happened 0 times."""
@@ -93,7 +95,8 @@ class Tally:
         self._rejected, self._expired = metrics.rejected.labels(*of), metrics.expired.labels(*of)
         self._queue, self._network = metrics.queue_seconds.labels(*of), metrics.network_seconds.labels(*of)
         self._batch, self._queued = metrics.batch_queries.labels(*of), metrics.queued.labels(*of)
-        self._answers: dict[str, tuple[Counter, Counter]] = {}
+        self._answers: dict[str, tuple[Count, Count]] = {}
+        self._put = Checks(self.checked).put
 
     def ended(self, route: str, status: int, seconds: float) -> None:
         """A request to this route has been answered."""
@@ -126,7 +129,7 @@ class Tally:
         self._queries.inc(len(queries))
         self._queue.observe(answered.queue_seconds)
         self._network.observe(answered.network_seconds)
-        if not self._metrics.checks.put(self, queries, answered.predictions):
+        if not self._put(queries, answered.predictions):
             self._dropped.inc(len(queries))
 
     def checked(self, digits: str, right: int, wrong: int) -> None:
@@ -146,48 +149,46 @@ class Checks:
     This is the one place that adds, and nobody who answers waits for it or hears of it.
     """
 
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[Tally, list[str], list[Prediction]]] = deque()
-        self._queries = 0
+    def __init__(self, tell: Callable[[str, int, int], None]) -> None:
+        self._tell = tell
+        # Texts alone: whole predictions would keep memory from being used again, and make the garbage collector work.
+        self._queries: list[str] = []
+        self._answers: list[str] = []
+        self._places = 0
         self._timer: Any = None
 
-    def put(self, tally: Tally, queries: list[str], predictions: list[Prediction]) -> bool:
+    def put(self, queries: list[str], predictions: list[Prediction]) -> bool:
         """For later; whether there is room."""
-        if self._queries + len(queries) > MOST_UNCHECKED:
+        if not self._queries:
+            self._begin(predictions[0])
+        elif len(self._queries) + len(queries) > MOST_UNCHECKED:
             return False
-        self._queries += len(queries)
-        self._waiting.append((tally, queries, predictions))
+        self._queries += queries
+        self._answers += [prediction.answer for prediction in predictions]
+        return True
+
+    def _begin(self, prediction: Prediction) -> None:
+        self._places = len(prediction.probabilities)
         if self._timer is None:
             loop = gevent.get_hub().loop
             self._timer = loop.timer(GATHER_SECONDS, ref=False)
             # Behind the sockets, and behind the batcher's own look at them, which is idle too.
             self._idle = loop.idle(ref=False, priority=LAST)
-        if len(self._waiting) == 1:
-            self._timer.start(self._idle.start, self._check)
-        return True
+        self._timer.start(self._idle.start, self._check)
 
     def _check(self) -> None:
-        found: Tallies[tuple[Tally, int, int, bool]] = Tallies()
-        room = AT_ONCE
-        while self._waiting and room:
-            tally, queries, predictions = self._waiting.popleft()
-            if len(queries) > room:
-                self._waiting.appendleft((tally, queries[room:], predictions[room:]))
-            places = len(predictions[0].probabilities)
-            for query, prediction in zip(queries[:room], predictions, strict=False):
-                found[tally, *_check(query, prediction.answer, places)] += 1
-            room -= min(room, len(queries))
-        self._queries -= AT_ONCE - room
-        for tally, left, right in {(tally, left, right) for tally, left, right, _ in found if left}:
-            tally.checked(f"{left}+{right}", found[tally, left, right, True], found[tally, left, right, False])
-        if not self._waiting:
+        found = Tallies(map(_check, self._queries[-AT_ONCE:], self._answers[-AT_ONCE:], repeat(self._places)))
+        del self._queries[-AT_ONCE:], self._answers[-AT_ONCE:]
+        for left, right in {(left, right) for left, right, _ in found if left}:
+            self._tell(f"{left}+{right}", found[left, right, True], found[left, right, False])
+        if not self._queries:
             self._idle.stop()
 
 
-def _check(query: str, answer: str, room: int) -> tuple[int, int, bool]:
+def _check(query: str, answer: str, places: int) -> tuple[int, int, bool]:
     """The lengths of the operands, and whether the answer is their sum, or the end of it that there is room for; 0 and
     0 for what is no query, but one with a character that /explain has hidden."""
     left, _, right = query.partition("+")
     if not (left.isdecimal() and right.isdecimal()):
         return 0, 0, False
-    return len(left), len(right), str(int(left) + int(right))[-room:] == answer
+    return len(left), len(right), str(int(left) + int(right))[-places:] == answer
