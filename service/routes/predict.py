@@ -1,6 +1,6 @@
 """POST /predict and /predict/batch."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
@@ -15,6 +15,7 @@ from service.schemas import (
     Answer,
     BatchRequest,
     BatchResponse,
+    Lines,
     Model,
     PredictRequest,
     PredictResponse,
@@ -46,7 +47,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     @described(
         "Answer many queries, in order",
         {JSON: BatchResponse, NDJSON: str},
-        {JSON: BatchRequest, NDJSON: Any},
+        {JSON: BatchRequest, NDJSON: Lines},
         problems=ASKING_BY_BODY,
     )
     def predict_batch() -> Response:
