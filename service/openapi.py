@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document, out of the routes, what they say of themselves, and their schemas."""
 
 import http
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from pydantic import TypeAdapter
 
 from service.artifact import Artifact
 from service.metadata import Metadata
-from service.operations import EVENTS, JSON, NDJSON, Operation
+from service.operations import EVENTS, JSON, Operation
 from service.problems import (
     DIALECTS,
     MEDIA_TYPE,
@@ -218,9 +217,7 @@ def _bodies(route: _Route, schemas: Schemas, query: str) -> dict[str, Any]:
     bodies: dict[str, Any] = {}
     for media, body in route.operation.bodies.items():
         bodies[media] = {"schema": schemas[(route.name, media), "validation"]}
-        if media == NDJSON:
-            bodies[media]["example"] = 2 * f"{json.dumps(route.operation.bodies[JSON].example(query))}\n"
-        elif hasattr(body, "examples"):
+        if hasattr(body, "examples"):
             examples = body.examples(query)
             bodies[media]["examples"] = {name: {"value": example} for name, example in examples.items()}
     return bodies

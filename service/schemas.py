@@ -1,5 +1,6 @@
 """Requests and responses."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, cast
@@ -11,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     Json,
+    RootModel,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -70,9 +72,7 @@ class PredictRequest(Wishes):
     """The body of POST /predict."""
 
     query: Query
-    alternatives: Annotated[int, Field(ge=1, le=10), whole] | None = Field(
-        None, description="Give so many of the most probable answers too."
-    )
+    alternatives: Annotated[int, Field(ge=1, le=10), whole] | None = Field(None, description="Give so many answers.")
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
@@ -126,6 +126,15 @@ class BatchRequest(Wishes):
         """Bodies for the OpenAPI document, by what they ask for."""
         mixed = {"queries": [query, "1+", query], "on_error": "report"}
         return {"queries": {"queries": [query, query]}, "problems in their place": mixed}
+
+
+class Lines(RootModel[Any]):
+    """Text: any number of lines, each a body of POST /predict."""
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, str]:
+        """Bodies for the OpenAPI document, by what they ask for."""
+        return {"two queries": 2 * f"{json.dumps(PredictRequest.example(query))}\n"}
 
 
 class Model(BaseModel):

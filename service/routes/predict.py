@@ -1,7 +1,5 @@
 """POST /predict and /predict/batch."""
 
-from typing import Any
-
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
 
@@ -15,6 +13,7 @@ from service.schemas import (
     Answer,
     BatchRequest,
     BatchResponse,
+    Lines,
     Model,
     PredictRequest,
     PredictResponse,
@@ -45,7 +44,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     @described(
         "Answer many queries, in order",
         {JSON: BatchResponse, NDJSON: str},
-        {JSON: BatchRequest, NDJSON: Any},
+        {JSON: BatchRequest, NDJSON: Lines},
         problems=ASKING_BY_BODY,
     )
     def predict_batch() -> Response:

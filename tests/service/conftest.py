@@ -73,7 +73,7 @@ class StandIn:
         return [self.answer(query) for query in queries]
 
     def answer(self, query: str) -> Prediction:
-        answer = query.split("+")[0]
+        answer = query.split("+")[0][:4]  # of an occluded one too
         probabilities = np.tile(np.linspace(0.06, 0.03, 12, dtype=np.float32), (4, 1))
         probabilities[range(4), [METADATA.alphabet.index(character) for character in answer.ljust(4)]] = 0.5
         return Prediction(answer, 0.5 ** min(len(answer) + 1, 4), probabilities)
@@ -110,6 +110,12 @@ def app_of(network: Any, tmp_path: Path, **settings: Any) -> Flask:
 @pytest.fixture
 def client(tmp_path: Path) -> FlaskClient:
     return app_of(StandIn(), tmp_path, max_batch_queries=10, max_body_bytes=1000).test_client()
+
+
+@pytest.fixture
+def broken_client(tmp_path: Path) -> FlaskClient:
+    """Of an application that has nothing to serve."""
+    return create_app(Settings(artifacts=tmp_path)).test_client()
 
 
 def edit_metadata(artifact: Path, **changes: Any) -> None:
