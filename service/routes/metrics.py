@@ -3,6 +3,9 @@
 from flask import Blueprint, Response, request
 
 from service.metrics import Metrics
+from service.operations import described
+
+TEXT, OPENMETRICS = "text/plain", "application/openmetrics-text"
 
 
 def metrics_routes(metrics: Metrics) -> Blueprint:
@@ -10,6 +13,7 @@ def metrics_routes(metrics: Metrics) -> Blueprint:
     routes = Blueprint("metrics", __name__)
 
     @routes.get("/metrics")
+    @described("Tell Prometheus what was counted and how long it took", {TEXT: str, OPENMETRICS: str})
     def exposition() -> Response:
         body, content_type = metrics.exposition(request.headers.get("Accept", ""))
         return Response(body, content_type=content_type)
