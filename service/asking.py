@@ -66,7 +66,7 @@ def ask(served: Served, queries: list[str]) -> list[Prediction]:
 
     Raises BadHeader, or as `Batcher.predict` does.
     """
-    receipt, seconds = _receipt(served, len(queries)), _within_seconds()
+    receipt, seconds = _receipt(served, len(queries)), within_seconds()
     if not queries:
         return []
     answered = served.batcher.predict(queries, is_connected(request), seconds)
@@ -93,7 +93,7 @@ def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.floa
     Raises BadHeader, NetworkFailed, or DeadlineExceeded after the request's time.
     """
     receipt, steps = _receipt(served, 1), served.artifact.decode(query)
-    seconds = _within_seconds()
+    seconds = within_seconds()
     deadline = time.monotonic() + seconds
     while True:
         if time.monotonic() > deadline:
@@ -125,7 +125,8 @@ def _timed(receipt: Receipt) -> Iterator[None]:
         receipt.network_seconds += time.monotonic() - begun
 
 
-def _within_seconds() -> float:
+def within_seconds() -> float:
+    """How long the request may wait by its own wish. Raises BadHeader."""
     asked = request.headers.get("Request-Timeout")
     if asked is None:
         return math.inf

@@ -8,7 +8,7 @@ from flask import Response, request, stream_with_context
 from pydantic import TypeAdapter
 
 from service.artifact import Prediction
-from service.asking import answer, ask, choose
+from service.asking import answer, ask, choose, within_seconds
 from service.body import lines, load
 from service.connection import goes_on
 from service.operations import NDJSON
@@ -25,8 +25,9 @@ Read = tuple[Served, PredictRequest] | Problem
 def answer_lines(repository: Repository, settings: Settings) -> Response:
     """For each line, which is a body of POST /predict, a line: its answer or its problem document, in order.
 
-    A client that sends more than the sockets hold must read while it sends, as curl does.
+    A client that sends more than the sockets hold must read while it sends, as curl does. Raises BadHeader.
     """
+    within_seconds()  # later the answer has begun
 
     def read(line: bytes) -> Read:
         try:
