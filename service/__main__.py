@@ -115,7 +115,7 @@ def completion(shell: str) -> None:
 
 def _read(queries: Iterable[str]) -> Iterator[str]:
     for query in queries:
-        if query == "-":
+        if query == "-" and sys.stdin is not None:  # closed by the shell
             yield from (line.decode(errors="replace").rstrip("\r\n") for line in sys.stdin.buffer)
         else:
             yield query
@@ -163,13 +163,13 @@ def _name(character: str) -> str:
     return "end" if character == " " else character
 
 
-def _print_error(error: ClientError) -> None:
+def _print_error(error: Exception) -> None:
     click.echo(f"error: {' '.join(str(error).split())}", err=True)
 
 
 if __name__ == "__main__":
     try:
         cli(complete_var=COMPLETE)
-    except ClientError as error:
+    except (ClientError, OSError) as error:
         _print_error(error)
         sys.exit(1)

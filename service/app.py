@@ -7,10 +7,13 @@ from flask import Flask
 
 from service import problems, receipt
 from service.artifact import Artifact
+from service.logs import log_access
+from service.metrics import Metrics
 from service.repository import Repository
 from service.routes.docs import docs_routes
 from service.routes.explain import explain_routes
 from service.routes.health import health_routes
+from service.routes.metrics import metrics_routes
 from service.routes.models import models_routes
 from service.routes.open_inference import open_inference_routes
 from service.routes.pages import pages_routes
@@ -25,10 +28,13 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     """The WSGI application. It answers queries once `extensions["repository"]` has loaded."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path with a doubled slash is not found; no client is sent elsewhere
-    repository = app.extensions["repository"] = Repository(settings, load)
+    metrics = app.extensions["metrics"] = Metrics()
+    repository = app.extensions["repository"] = Repository(settings, load, metrics)
+    receipt.when_ended(app, metrics.ended, *([log_access] if settings.access_log else []))
     receipt.register(app)
     problems.register(app)
     app.register_blueprint(health_routes(repository))
+    app.register_blueprint(metrics_routes(metrics))
     app.register_blueprint(models_routes(repository))
     app.register_blueprint(predict_routes(repository, settings))
     app.register_blueprint(stream_routes(repository, settings))

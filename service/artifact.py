@@ -40,12 +40,12 @@ class Artifact:
         metadata: Metadata,
         networks: dict[int, "_Network"],
         decoding: Interpreter,
-        sha256: str = "",
-        signature_def: dict[str, Any] | None = None,
+        sha256: str,
+        signature_def: dict[str, Any],
     ) -> None:
         self.metadata = metadata
         self.sha256 = sha256
-        self.signature_def = signature_def or {}
+        self.signature_def = signature_def
         self._networks = networks  # by batch size, ascending
         # Their memory (6 MB) is laid out when they are first called.
         self._encode = decoding.get_signature_runner("encode_bytes")
@@ -67,7 +67,7 @@ class Artifact:
             lite = (folder / LITE).read_bytes()
             networks = {size: _Network(lite, size) for size in metadata.batch_sizes}
             decoding = Interpreter(model_content=(folder / DECODING).read_bytes(), num_threads=1)
-            artifact = cls(metadata, networks, decoding, sha256, signature_def)
+            artifact = cls(metadata, networks, decoding, sha256, signature_def or {})
             for size in metadata.batch_sizes:
                 artifact.predict([metadata.query_example] * size)
             predictions = [artifact.predict([golden.query])[0] for golden in metadata.golden]

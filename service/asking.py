@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from flask import g, request
 
 from service.artifact import Prediction
+from service.batcher import Answered
 from service.body import parse, validate
 from service.connection import is_connected
 from service.problems import BadHeader, DeadlineExceeded, NetworkFailed, Problem
@@ -28,12 +29,15 @@ Asked = TypeVar("Asked", bound=Choice)
 
 @dataclass(slots=True)
 class Receipt:
-    """Which version a request asked, how many queries, how long they waited for the network, and how long it took."""
+    """Which version a request asked, when by the monotonic clock, how many queries, how long they waited for the
+    network, how long it took, and how many it answered in its last call."""
 
     served: Served
+    asked: float = field(default_factory=time.monotonic)
     queries: int = 0
     queue_seconds: float = 0.0
     network_seconds: float = 0.0
+    batch_queries: int = 0
 
 
 def choose(
@@ -69,9 +73,15 @@ def ask(served: Served, queries: list[str]) -> list[Prediction]:
     receipt, seconds = _receipt(served, len(queries)), within_seconds()
     if not queries:
         return []
-    answered = served.batcher.predict(queries, is_connected(request), seconds)
+    try:
+        answered = served.batcher.predict(queries, is_connected(request), seconds)
+    except Problem as problem:
+        served.tally.refused(problem)
+        raise
     receipt.queue_seconds += answered.queue_seconds
     receipt.network_seconds += answered.network_seconds
+    receipt.batch_queries = answered.batch_queries
+    served.tally.answered(queries, answered)
     return answered.predictions
 
 
@@ -92,17 +102,35 @@ def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.floa
 
     Raises BadHeader, NetworkFailed, or DeadlineExceeded after the request's time.
     """
-    receipt, steps = _receipt(served, 1), served.artifact.decode(query)
+    receipt, decoder, steps = _receipt(served, 1), served.artifact.decode(query), []
     seconds = within_seconds()
     deadline = time.monotonic() + seconds
     while True:
         if time.monotonic() > deadline:
             raise DeadlineExceeded(seconds)
         with _timed(receipt):
-            probabilities = next(steps, None)
+            probabilities = next(decoder, None)
         if probabilities is None:
-            return
+            break
         yield probabilities
+        steps.append(probabilities)
+    answer = "".join([served.artifact.metadata.alphabet[step.argmax()] for step in steps]).rstrip(" ")
+    prediction = Prediction(answer, math.prod([float(step.max()) for step in steps]), np.stack(steps))
+    served.tally.answered([query], Answered([prediction], 0.0, receipt.network_seconds, 1))
+
+
+def within_seconds() -> float:
+    """How long the request may wait for the network, as its Request-Timeout has it. Raises BadHeader."""
+    asked = request.headers.get("Request-Timeout")
+    if asked is None:
+        return math.inf
+    try:
+        seconds = math.nan if "_" in asked else float(asked)  # which only Python reads
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise BadHeader("Request-Timeout", asked, "give it seconds above 0, like 2.5")
+    return seconds
 
 
 def _receipt(served: Served, queries: int) -> Receipt:
@@ -123,17 +151,3 @@ def _timed(receipt: Receipt) -> Iterator[None]:
         raise NetworkFailed from error
     finally:
         receipt.network_seconds += time.monotonic() - begun
-
-
-def within_seconds() -> float:
-    """How long the request may wait by its own wish. Raises BadHeader."""
-    asked = request.headers.get("Request-Timeout")
-    if asked is None:
-        return math.inf
-    try:
-        seconds = float(asked)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise BadHeader("Request-Timeout", asked, "give it seconds above 0, like 2.5")
-    return seconds

@@ -5,27 +5,37 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import gevent
 from gevent.event import Event
 
 from service.artifact import Prediction
+from service.connection import let_the_loop_look
 from service.problems import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
 
 log = logging.getLogger(__name__)
 
-LAST = -2  # libev's lowest priority: what the sockets brought is handled before
 LOOKS_AFTER_SECONDS = 1.0  # a request that has waited so long may have lost its client
 
 
 class Answered(NamedTuple):
-    """One prediction for each query, in order; the time until the first of them was taken into a call, and that of all
-    calls that had some of them."""
+    """One prediction for each query, in order; the time until the first of them was taken into a call, that of all
+    calls that had some of them, and how many queries the last of those calls had."""
 
     predictions: list[Prediction]
     queue_seconds: float
     network_seconds: float
+    batch_queries: int
+
+
+class Observer(Protocol):
+    """Who is told of the calls and the queue."""
+
+    def called(self, queries: int) -> None:
+        """The network has answered so many at once."""
+
+    def queued(self, queries: int) -> None:
+        """So many wait."""
 
 
 class _Waiting:
@@ -33,8 +43,8 @@ class _Waiting:
     lead."""
 
     __slots__ = (
-        "arrived", "begun", "deadline", "deadline_seconds", "is_wanted", "looks", "network_seconds", "predictions",
-        "problem", "queries", "queue_seconds", "woken",
+        "arrived", "batch_queries", "begun", "deadline", "deadline_seconds", "is_wanted", "looks", "network_seconds",
+        "predictions", "problem", "queries", "queue_seconds", "woken",
     )  # fmt: skip
 
     def __init__(self, queries: list[str], deadline_seconds: float, is_wanted: Callable[[], bool]) -> None:
@@ -45,6 +55,7 @@ class _Waiting:
         self.is_wanted = is_wanted
         self.begun = 0  # so many of the queries have been taken into calls
         self.queue_seconds = self.network_seconds = 0.0
+        self.batch_queries = 0
         self.predictions: list[Prediction] = []
         self.problem: Problem | None = None
         self.woken = Event()
@@ -68,8 +79,10 @@ class Batcher:
         call_queries: int,
         max_queued_queries: int,
         deadline_seconds: float,
+        observer: Observer,
     ) -> None:
         self._network = network
+        self._observer = observer
         self._call_queries = call_queries
         self._max_queued_queries = max_queued_queries
         self._deadline_seconds = deadline_seconds
@@ -88,20 +101,20 @@ class Batcher:
             raise QueueFull(self.queued_queries, self._max_queued_queries)
         waiting = _Waiting(queries, min(within_seconds, self._deadline_seconds), is_wanted)
         self._queue.append(waiting)
-        self.queued_queries += len(queries)
+        self._add_queued(len(queries))
         if self._leader is None:
             self._leader = waiting
         try:
             if self._leader is not waiting:
                 waiting.woken.wait()
             while not waiting.is_settled:
-                _let_the_loop_look()
+                let_the_loop_look()
                 self._call()
         finally:
             self._leave(waiting)
         if waiting.problem is not None:
             raise waiting.problem
-        return Answered(waiting.predictions, waiting.queue_seconds, waiting.network_seconds)
+        return Answered(waiting.predictions, waiting.queue_seconds, waiting.network_seconds, waiting.batch_queries)
 
     def _leave(self, waiting: _Waiting) -> None:
         """Let the front lead where this one led; and work no more for one whose greenlet was killed."""
@@ -128,9 +141,11 @@ class Batcher:
             for waiting, _ in taken:
                 self._give_up(waiting, NetworkFailed())
             return
-        seconds = time.monotonic() - begun
+        seconds, batch_queries = time.monotonic() - begun, sum([len(queries) for _, queries in taken])
+        self._observer.called(batch_queries)
         for waiting, _ in taken:
             waiting.network_seconds += seconds
+            waiting.batch_queries = batch_queries
             if waiting.is_settled:
                 waiting.woken.set()
         last, _ = taken[-1]
@@ -155,27 +170,17 @@ class Batcher:
                     waiting.queue_seconds = now - waiting.arrived
                 queries = waiting.queries[waiting.begun : waiting.begun + room]
                 waiting.begun += len(queries)
-                self.queued_queries -= len(queries)
+                self._add_queued(-len(queries))
                 room -= len(queries)
                 taken.append((waiting, queries))
         return taken
 
+    def _add_queued(self, queries: int) -> None:
+        self.queued_queries += queries
+        self._observer.queued(self.queued_queries)
+
     def _give_up(self, waiting: _Waiting, problem: Problem) -> None:
         """Settle one that is not in the queue any more with a problem, and free its places."""
-        self.queued_queries -= len(waiting.queries) - waiting.begun
+        self._add_queued(waiting.begun - len(waiting.queries))
         waiting.problem = problem
         waiting.woken.set()
-
-
-def _let_the_loop_look() -> None:
-    """Come back when the loop has looked once for what its sockets bring, and has handled it, and wait for nothing.
-
-    `gevent.sleep(0)` comes back before it looks.
-    """
-    hub = gevent.get_hub()
-    never_idle = hub.loop.idle()
-    never_idle.start(int)  # while there is one, looking does not wait
-    try:
-        hub.wait(hub.loop.check(priority=LAST))
-    finally:
-        never_idle.close()

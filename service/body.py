@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 from flask import Request
+from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 
@@ -23,7 +24,8 @@ from service.problems import (
 )
 from service.queries import Limits
 
-READ_BYTES = 4096  # of lines at a time: some hundred queries, which are answered before the next are read
+LINES = 64  # at a time: about what one call of the network takes; others get their turn in between
+READ_BYTES = 65_536  # of lines at once
 MAX_KEYS = 100  # far more than any request has; each that is unknown costs an error
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -78,15 +80,16 @@ def receive(request: Request, max_bytes: int) -> bytes:
 
 
 def lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:
-    """The lines of a body of any length, but for empty ones, as many at a time as were read.
+    """The lines of a body of any length, but for empty ones, as they come, at most LINES at a time, and perhaps none.
 
     Raises Unreadable where one is too long, or Incomplete; the lines before are given first.
     """
     received, rest = 0, b""
-    while piece := _read(request, READ_BYTES):
+    while piece := _read_what_is_there(request):
         received += len(piece)
         *whole, rest = (rest + piece).split(b"\n")
-        yield [line for line in whole if line.strip()]
+        for start in range(0, len(whole), LINES):
+            yield [line for line in whole[start : start + LINES] if line.strip()]
         if len(rest) > max_line_bytes:
             raise Unreadable(f"a line has more than {max_line_bytes} bytes")
     _require_all(request, received)
@@ -94,12 +97,32 @@ def lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:
         yield [rest]
 
 
+def _read_what_is_there(request: Request) -> bytes:
+    """Of the body, as soon as something is; b"" at its end. gunicorn's own `read` waits for all that is asked for."""
+    body = request.environ["wsgi.input"]
+    if not isinstance(body, Body):
+        return _read(request, READ_BYTES)
+    reader = body.reader
+    try:
+        first: bytes = reader.read(1)
+        held = reader.buf if isinstance(reader, ChunkedReader) else reader.unreader.buf
+        more: bytes = reader.read(min(held.tell(), READ_BYTES))
+        return first + more
+    except (OSError, ParseException) as error:
+        body.failed = True
+        raise _broken_off() from error
+
+
 def _read(request: Request, most: int) -> bytes:
     try:
         body: bytes = request.environ["wsgi.input"].read(most)
     except (OSError, ParseException) as error:
-        raise Incomplete("the body is badly chunked, or its sending broke off: send it again") from error
+        raise _broken_off() from error
     return body
+
+
+def _broken_off() -> Incomplete:
+    return Incomplete("the body is badly chunked, or its sending broke off: send it again")
 
 
 def _require_all(request: Request, received: int) -> None:

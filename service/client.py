@@ -94,9 +94,10 @@ CHARACTER, EXPLANATION, PROBLEM = TypeAdapter(Character), TypeAdapter(Explanatio
 class Client:
     """One service, asked over connections that are kept. For one thread at a time.
 
-    Where there is no connection, it breaks, or 502 or 503 come back, it asks again up to `retries` times, after what
-    `Retry-After` says or a pause that doubles. Each time the service is told to give up after `answer_seconds`. All
-    methods raise Refused and NotAnswered; those that return iterators do while these are read.
+    Where there is no connection, it breaks or is silent, or 502 or 503 come back, it asks again up to `retries` times,
+    after what `Retry-After` says or a pause that doubles. Each time the service is told to give up after
+    `answer_seconds`, and is waited for a second longer. All methods raise Refused and NotAnswered; those that return
+    iterators do while these are read.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Client:
         """The answers to some queries, in one request. Raises Refused, with all of `errors`, where any is bad."""
         body = _body({"queries": list(queries)}, options)
         batch = self._ask(BATCH, "POST", "/predict/batch", json=body)
+        # As JSON again: by it alone are dataclasses read strictly.
         answered = json.dumps([prediction | {"model": batch.model} for prediction in batch.predictions])
         return self._read(PREDICTIONS, answered.encode())
 

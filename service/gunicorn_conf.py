@@ -5,7 +5,6 @@ stays up and says so at /health/ready, since one that raises while booting would
 """
 
 import json
-import logging
 import multiprocessing
 import os
 import resource
@@ -22,10 +21,13 @@ import numpy as np
 from flask import Flask
 from pydantic import ValidationError
 
+from service import shared_values, traces
 from service.app import create_app
 from service.artifact import Artifact
+from service.logs import QuietLogger, configuration, from_native_code, log_native
 from service.metadata import verify
 from service.problems import BrokenArtifact, raw_response
+from service.receipt import make_request_id
 from service.repository import open_all
 from service.saved_model import Checked
 from service.settings import Settings
@@ -65,6 +67,8 @@ PunctualWorker.request_seconds = 2 * settings.receive_seconds + settings.deadlin
 workers = settings.workers
 graceful_timeout = settings.shutdown_seconds
 control_socket_disable = True
+logger_class = QuietLogger
+logconfig_dict = configuration(settings.log_format)
 forwarder_headers = ""  # no client says where the application is mounted
 
 
@@ -97,6 +101,11 @@ def on_starting(_master: Any) -> None:
         sys.exit(f"error: {problem}")
 
 
+def when_ready(_master: Any) -> None:
+    """In the master, once, when it listens, and before any fork."""
+    shared_values.prepare()
+
+
 def on_reload(master: Any) -> None:
     """In the master, on SIGHUP, before the new workers: connections are left to them from now on."""
     try:
@@ -110,7 +119,8 @@ def on_reload(master: Any) -> None:
 def check_saved_models() -> None:
     """Note what TensorFlow finds out about each version. Raises BrokenArtifact where that cannot be found out."""
     command = [sys.executable, "-m", "service.saved_model"]
-    checked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603  our own
+    checked = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603  our own
+    log_native(checked.stderr)
     if checked.returncode != 0:
         raise BrokenArtifact(
             f"the SavedModels could not be loaded: {' '.join(command)} ended with {checked.returncode}"
@@ -126,13 +136,20 @@ def pre_fork(master: Any, worker: Any) -> None:
     worker.connections[worker.slot] = 0
 
 
+def post_fork(_master: Any, worker: Any) -> None:
+    """In each worker, at its begin."""
+    shared_values.share(worker.slot)
+
+
 def post_worker_init(worker: Any) -> None:
     """In each worker, when it has booted: load. When as many have as there are workers, say what to try."""
-    # Our lines look like gunicorn's.
-    logging.getLogger("service").handlers = worker.log.error_log.handlers
-    repository = worker.wsgi.extensions["repository"]
-    if not repository.load():
-        return
+    repository, metrics = worker.wsgi.extensions["repository"], worker.wsgi.extensions["metrics"]
+    traces.start(worker.wsgi)
+    metrics.workers.set(worker.cfg.workers)
+    with from_native_code():
+        if not repository.load():
+            return
+    metrics.workers_ready.set(1)
     has_lock = _announcing.acquire(timeout=1)  # one that was killed with it never gives it back
     worker.loaded[worker.slot] = True
     complete = worker.loaded.sum() == worker.cfg.workers
@@ -151,12 +168,20 @@ def post_worker_init(worker: Any) -> None:
 def child_exit(_master: Any, worker: Any) -> None:
     """In the master, when a worker has ended."""
     worker.loaded[worker.slot] = False
+    shared_values.forget(worker.slot)
+
+
+def on_exit(_master: Any) -> None:
+    """In the master, at its end."""
+    shared_values.discard()
 
 
 def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str) -> None:
     """Instead of gunicorn's own, which writes HTML."""
     with suppress(OSError):
-        gunicorn.util.write_nonblock(client, raw_response(status_int, mesg or "the request cannot be read"))
+        gunicorn.util.write_nonblock(
+            client, raw_response(status_int, mesg or "the request cannot be read", make_request_id())
+        )
 
 
 gunicorn.util.write_error = write_error

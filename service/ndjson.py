@@ -12,7 +12,7 @@ from service.asking import answer, ask, choose, within_seconds
 from service.body import lines, load
 from service.connection import goes_on
 from service.operations import NDJSON
-from service.problems import Problem
+from service.problems import Problem, WrongContentEncoding
 from service.repository import Repository, Served
 from service.schemas import PredictRequest, PredictResponse
 from service.settings import Settings
@@ -25,9 +25,14 @@ Read = tuple[Served, PredictRequest] | Problem
 def answer_lines(repository: Repository, settings: Settings) -> Response:
     """For each line, which is a body of POST /predict, a line: its answer or its problem document, in order.
 
-    A client that sends more than the sockets hold must read while it sends, as curl does. Raises BadHeader.
+    A client that sends more than the sockets hold must read while it sends, as curl does. Raises BrokenArtifact where
+    nothing could be loaded, BadHeader, or WrongContentEncoding, since lines are not unpacked.
     """
-    within_seconds()  # later the answer has begun
+    # Else each line would tell it, behind a status of 200.
+    repository.find()
+    within_seconds()
+    if (encoding := request.headers.get("Content-Encoding", "identity")) != "identity":
+        raise WrongContentEncoding(encoding)
 
     def read(line: bytes) -> Read:
         try:

@@ -224,7 +224,7 @@ def status_at(path: str, status: int) -> int:
     return 400 if status == Invalid.status and DIALECTS.match(path) else status
 
 
-def raw_response(status: int, detail: str) -> bytes:
+def raw_response(status: int, detail: str, request_id: str) -> bytes:
     """That document as a whole HTTP response, for what gunicorn refuses before the application sees it."""
     body = _json(http_document(status, detail))
     head = [
@@ -232,6 +232,8 @@ def raw_response(status: int, detail: str) -> bytes:
         "Connection: close",
         f"Content-Type: {MEDIA_TYPE}",
         f"Content-Length: {len(body)}",
+        f"X-Request-ID: {request_id}",
+        "Cache-Control: no-store",
     ]
     return ("\r\n".join(head) + "\r\n\r\n" + body).encode("ascii")
 

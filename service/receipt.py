@@ -3,12 +3,26 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 
 from service.asking import Receipt
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+
+
+class Ended(NamedTuple):
+    """A request that has been answered: when it began by the monotonic clock, how long it took, and, where the network
+    was asked, what for."""
+
+    request: Request
+    request_id: str
+    status: int
+    begun: float
+    seconds: float
+    receipt: Receipt | None
 
 
 def register(app: Flask) -> None:
@@ -16,6 +30,27 @@ def register(app: Flask) -> None:
     specification has it), and Cache-Control where it has none."""
     app.before_request(_begin)
     app.after_request(_add)
+
+
+def when_ended(app: Flask, *tell: Callable[[Ended], object]) -> None:
+    """Tell of each request before its answer is sent, or where that is streamed, when that has ended."""
+
+    def end(response: Response) -> Response:
+        asked, context = request._get_current_object(), g._get_current_object()  # type: ignore[attr-defined]
+
+        def ended() -> None:
+            seconds, receipt = time.monotonic() - context.begun, context.get("receipt")
+            told = Ended(asked, context.request_id, response.status_code, context.begun, seconds, receipt)
+            for each in tell:
+                each(told)
+
+        if response.is_streamed:
+            response.call_on_close(ended)
+        else:
+            ended()
+        return response
+
+    app.after_request(end)
 
 
 def cached(response: Response) -> Response:

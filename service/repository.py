@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from service.artifact import Artifact
 from service.batcher import Batcher
+from service.metrics import Metrics, Tally
 from service.problems import BrokenArtifact, UnknownModel
 from service.settings import NAME, Settings
 
@@ -19,10 +20,11 @@ ByVersion = dict[str, dict[int, Opened]]
 
 
 class Served(NamedTuple):
-    """A version that answers, and the way to it."""
+    """A version that answers, the way to it, and what counts what it does."""
 
     artifact: Artifact
     batcher: Batcher
+    tally: Tally
 
 
 def open_all(settings: Settings, attempt: Callable[[Path], Opened]) -> ByVersion[Opened]:
@@ -82,9 +84,10 @@ def _open_versions(model: Path, attempt: Callable[[Path], Opened]) -> tuple[dict
 class Repository:
     """Loads every version of the models that can be served, and finds the one that a request names."""
 
-    def __init__(self, settings: Settings, load: Callable[[Path], Artifact]) -> None:
+    def __init__(self, settings: Settings, load: Callable[[Path], Artifact], metrics: Metrics) -> None:
         self._settings = settings
         self._load = load
+        self._metrics = metrics
         self._served: ByVersion[Served] = {}
 
     def load(self) -> bool:
@@ -118,10 +121,12 @@ class Repository:
 
     def _serve(self, folder: Path) -> Served:
         artifact = self._load(folder)
+        tally = self._metrics.serve(artifact)
         batcher = Batcher(
             artifact.predict,
             call_queries=artifact.metadata.batch_sizes[-1],
             max_queued_queries=self._settings.max_queued_queries,
             deadline_seconds=self._settings.deadline_seconds,
+            observer=tally,
         )
-        return Served(artifact, batcher)
+        return Served(artifact, batcher, tally)

@@ -99,7 +99,6 @@ def _serving_default(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """The versions of the settings' models."""
-    # Once the last answer is printed nothing is left to do, and TensorFlow takes its time to end.
     checked: dict[str, Checked] = {}
 
     def attempt(folder: Path) -> None:
@@ -114,7 +113,7 @@ def main() -> None:
         sys.exit(f"error: {problem}")
     print(json.dumps(checked), flush=True)
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(0)  # nothing is left to do, and TensorFlow takes its time to end
 
 
 if __name__ == "__main__":

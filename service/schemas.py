@@ -109,12 +109,12 @@ class BatchRequest(Wishes):
         try:
             return cast(list[str], validate(queries))
         except ValidationError as error:
-            broken = {each["loc"][0]: Broken(each["msg"]) for each in error.errors(include_url=False) if each["loc"]}
-            if info.data.get("on_error") != "report" or not broken:
+            bad = {each["loc"][0]: Broken(each["msg"]) for each in error.errors(include_url=False) if each["loc"]}
+            if info.data.get("on_error") != "report" or not bad:
                 raise
-        valid = [query for index, query in enumerate(queries) if index not in broken]
+        valid = [query for index, query in enumerate(queries) if index not in bad]
         read = iter(validate(valid) if valid else [])
-        return [broken[index] if index in broken else next(read) for index in range(len(queries))]
+        return [bad[index] if index in bad else next(read) for index in range(len(queries))]
 
     @classmethod
     def example(cls, query: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     )
     receive_seconds: float = Field(10, gt=0, le=3600, description="How long a client may take to send a request.")
     shutdown_seconds: int = Field(20, ge=1, description="How long a stopping worker goes on with begun requests.")
+    log_format: Literal["json", "console"] = Field(
+        "json", description="`json`, an object a line, or `console`, for people."
+    )
+    access_log: bool = Field(False, description="Log each request: who asked what, what became of it, and the times.")
 
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:

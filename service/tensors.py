@@ -14,6 +14,6 @@ def version_number(version: str | None) -> int | None:
     return int(version)
 
 
-def text_of(data: bytes) -> str:
+def text_of(content: bytes) -> str:
     """The text that bytes are in UTF-8. What is none is escaped, so that a refusal can show it."""
-    return data.decode(errors="backslashreplace")
+    return content.decode(errors="backslashreplace")

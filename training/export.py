@@ -138,7 +138,7 @@ def _same(
 ) -> None:
     differ = int((one[0] != other[0]).sum())
     distance = float(np.abs(one[1] - other[1]).max())
-    if differ or distance > TOLERANCE:
+    if differ or not distance <= TOLERANCE:  # nor NaN
         raise TrainingError(
             f"export refused: {way} and {than} differ in {differ} of {len(one[0])} answers, "
             f"and in probability by up to {distance:.1e} (at most {TOLERANCE} is allowed)"

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from service.asking import ask, choose_by_body
 from service.operations import ASKING_BY_BODY, described
-from service.repository import Repository
+from service.repository import Repository, Served
 from service.schemas import ExplainResponse, Model, QueryRequest
 from service.settings import Settings
 
@@ -28,22 +28,23 @@ def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
     )
     def explain() -> Response:
         served, body = choose_by_body(repository, settings, QueryRequest)
-        query = body.query
-        occluded = [query[:place] + HIDDEN + query[place + 1 :] for place in range(len(query))]
-        prediction, *others = ask(served, [query, *occluded])
-        steps = prediction.steps  # (T, V)
-        tokens = steps.argmax(axis=-1)
-        places = np.arange(len(tokens))
-        falls = [steps[places, tokens] - other.probabilities[places, tokens] for other in others]
-        explained = ExplainResponse(
-            query=query,
-            answer=prediction.answer,
-            confidence=prediction.confidence,
-            hidden=list(query),
-            characters=[served.artifact.metadata.alphabet[token] for token in tokens],
-            matrix=[fall.tolist() for fall in falls],
-            model=Model.of(served.artifact),
-        )
-        return Response(EXPLAINED.dump_json(explained), mimetype="application/json")
+        return Response(EXPLAINED.dump_json(_explained(served, body.query)), mimetype="application/json")
 
     return routes
+
+
+def _explained(served: Served, query: str) -> ExplainResponse:
+    occluded = [query[:place] + HIDDEN + query[place + 1 :] for place in range(len(query))]
+    prediction, *others = ask(served, [query, *occluded])
+    steps = prediction.steps  # (T, V)
+    tokens = steps.argmax(axis=-1)
+    places = np.arange(len(tokens))
+    return ExplainResponse(
+        query=query,
+        answer=prediction.answer,
+        confidence=prediction.confidence,
+        hidden=list(query),
+        characters=[served.artifact.metadata.alphabet[token] for token in tokens],
+        matrix=[(steps[places, tokens] - other.probabilities[places, tokens]).tolist() for other in others],
+        model=Model.of(served.artifact),
+    )

@@ -1,7 +1,5 @@
 """POST /predict and /predict/batch."""
 
-from typing import TypeVar
-
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
 
@@ -24,8 +22,6 @@ from service.settings import Settings
 
 PREDICTED, BATCH = TypeAdapter(PredictResponse), TypeAdapter(BatchResponse)
 
-Answered = TypeVar("Answered", PredictResponse, BatchResponse)
-
 
 def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     """The routes over the artifacts that `repository` serves."""
@@ -41,7 +37,8 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     def predict() -> Response:
         served, body = choose_by_body(repository, settings, PredictRequest)
         [prediction] = ask(served, [body.query])
-        return _json(PREDICTED, answer(served, body, prediction))
+        answered = answer(served, body, prediction)
+        return Response(PREDICTED.dump_json(answered, exclude_none=True), mimetype="application/json")
 
     @routes.post("/predict/batch")
     @described(
@@ -64,10 +61,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
             else Answer.of(query, next(predictions), body, alphabet)
             for index, query in enumerate(body.queries)
         ]
-        return _json(BATCH, BatchResponse(predictions=answers, model=Model.of(served.artifact)))
+        answered = BatchResponse(predictions=answers, model=Model.of(served.artifact))
+        return Response(BATCH.dump_json(answered, exclude_none=True), mimetype="application/json")
 
     return routes
-
-
-def _json(schema: TypeAdapter[Answered], answered: Answered) -> Response:
-    return Response(schema.dump_json(answered, exclude_none=True), mimetype="application/json")

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from service.asking import ask_by_character, choose
 from service.body import parse
 from service.operations import ASKING, ASKING_BY_BODY, EVENTS, described
-from service.problems import Problem
+from service.problems import DuplicateKey, Problem
 from service.repository import Repository
 from service.schemas import Character, DoneResponse, Event, Model, QueryRequest
 from service.settings import Settings
@@ -34,7 +34,7 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
         "Answer a query character by character, to a browser's EventSource",
         {EVENTS: Event},
         arguments=QueryRequest,
-        problems=ASKING,
+        problems=(*ASKING, DuplicateKey),
     )
     def get() -> Response:
         """The same as by POST."""
@@ -66,6 +66,9 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
 
 def _arguments() -> dict[str, Any]:
     """Those of the URL, of which a version is a number."""
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise DuplicateKey(name)
     asked: dict[str, Any] = request.args.to_dict()
     version = asked.get("version", "")
     if version.isascii() and version.isdigit() and len(version) < 10:

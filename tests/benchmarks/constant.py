@@ -12,7 +12,7 @@ _PREDICTION = Prediction("579", 1.0, np.zeros((4, 12), np.float32))
 
 class _Constant(Batcher):
     def predict(self, queries: list[str], *_: object) -> Answered:
-        return Answered([_PREDICTION] * len(queries), 0.0, 0.0)
+        return Answered([_PREDICTION] * len(queries), 0.0, 0.0, len(queries))
 
 
 repository.Batcher = _Constant  # type: ignore[attr-defined]

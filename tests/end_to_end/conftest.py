@@ -35,7 +35,8 @@ class Service:
     def __init__(self, config: str = "service.gunicorn_conf", /, **settings: object) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        variables = {f"ADDER_{name.upper()}": str(value) for name, value in {"port": self.port, **settings}.items()}
+        settings = {"port": self.port, "log_format": "console", **settings}
+        variables = {f"ADDER_{name.upper()}": str(value) for name, value in settings.items()}
         self.log = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", f"python:{config}"],

@@ -2,8 +2,10 @@ import json
 import re
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import requests
 from tests.end_to_end.conftest import Service
 
 LINES = {"content-type": "application/x-ndjson"}
+HEAD = b"POST /predict/batch HTTP/1.1\r\nHost: adder\r\nContent-Type: application/x-ndjson\r\n"
 
 
 def peak_megabytes(service: Service) -> float:
@@ -36,25 +39,68 @@ def test_a_file_is_answered_line_by_line_in_constant_memory(service: Service, tm
     assert peak_megabytes(service) < before + 10  # the body has 2 MB, the answer 17
 
 
-def test_it_may_take_longer_than_a_request_may(start: Callable[..., Service]) -> None:
-    service = start(workers=1, models="adder", receive_seconds=1, deadline_seconds=1).ready()
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Service]:
+    """One worker that gives nobody much time."""
+    service = Service(workers=1, models="adder", receive_seconds=1, deadline_seconds=1).ready()
+    yield service
+    assert service.stop() == 0
 
+
+def test_it_may_take_longer_than_a_request_may(hasty: Service) -> None:
     def slowly() -> Iterator[bytes]:
         for _ in range(8):
             yield b'{"query":"1+2"}\n' * 1024
             time.sleep(0.5)
 
-    answered = requests.post(service.url + "/predict/batch", data=slowly(), headers=LINES, timeout=30)
+    answered = requests.post(hasty.url + "/predict/batch", data=slowly(), headers=LINES, timeout=30)
     assert [json.loads(line)["answer"] for line in answered.iter_lines()] == ["3"] * 8192
 
 
-def test_who_stops_sending_is_told_behind_the_answers(start: Callable[..., Service]) -> None:
-    service = start(workers=1, models="adder", receive_seconds=1).ready()
-    head = "POST /predict/batch HTTP/1.1\r\nHost: adder\r\nContent-Type: application/x-ndjson\r\nContent-Length: 99999"
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
-        client.sendall(head.encode() + b"\r\n\r\n" + b'{"query":"1+2"}\n' * 300)
-        received = b""
-        while piece := client.recv(65536):
-            received += piece
-    assert received.count(b'"answer":"3"') == 256  # as many as were read at once
+@pytest.mark.parametrize("framing", ["Content-Length: 48", "Transfer-Encoding: chunked"])
+def test_a_line_is_answered_before_the_next_is_sent(hasty: Service, framing: str) -> None:
+    line, is_chunked = b'{"query":"1+2"}\n', "chunked" in framing
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+        client.sendall(HEAD + framing.encode() + b"\r\n\r\n")
+        answers = client.makefile("rb")
+        for _ in range(3):
+            client.sendall(b"10\r\n" + line + b"\r\n" if is_chunked else line)
+            assert next(each for each in answers if b"query" in each).startswith(b'{"query":"1+2","answer":"3"')
+        client.sendall(b"0\r\n\r\n" if is_chunked else b"")
+        assert next(each for each in answers if each == b"0\r\n")
+
+
+def test_who_stops_sending_is_told_behind_the_answers(hasty: Service) -> None:
+    received = hasty.send(HEAD + b"Content-Length: 99999\r\n\r\n" + b'{"query":"1+2"}\n' * 300)
+    assert received.count(b'"answer":"3"') == 300
     assert b"/problems/incomplete" in received
+
+
+@pytest.mark.parametrize("line", [b"1\n", b'{"query":"1+2","alternatives":10}\n'])
+def test_who_sends_lines_without_end_keeps_nobody_from_an_answer(hasty: Service, line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        sending = threading.Thread(
+            target=_send_until_closed, args=(client, b"%x\r\n%b\r\n" % (500 * len(line), 500 * line))
+        )
+        reading = threading.Thread(target=_read_until_closed, args=(client,))
+        sending.start()
+        reading.start()
+        for _ in range(20):
+            assert hasty.post("/predict", {"query": "1+2"}).json()["answer"] == "3"
+        assert sending.is_alive()
+        client.shutdown(socket.SHUT_RDWR)
+        sending.join()
+        reading.join()
+
+
+def _send_until_closed(client: socket.socket, body: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            client.sendall(body)
+
+
+def _read_until_closed(client: socket.socket) -> None:
+    with suppress(OSError):
+        while client.recv(65536):
+            pass

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.app import create_app
-from service.artifact import Artifact, Prediction
-from service.metadata import Golden, Metadata
+from service.artifact import Prediction
+from service.metadata import Evidence, Golden, Margin, Metadata, Part
 from service.settings import Settings
 
 METADATA = Metadata(
@@ -31,6 +31,15 @@ METADATA = Metadata(
     evidence=None,
 )
 
+HALF = Part(queries=4, wrong=2, exact_match=0.5)
+EVIDENCE = Evidence(
+    domain=HALF,
+    train=HALF,
+    validation=HALF,
+    held_out=HALF,
+    calibration_error=0.25,
+    margin=Margin(query="1+2", smallest=0.125),
+)
 
 SHA256 = "5f" * 32
 
@@ -79,12 +88,23 @@ class StandIn:
         return [(str(int(answer) + place), confidence / 2**place) for place in range(k)]
 
 
-def app_of(network: Any, tmp_path: Path, **settings: Any) -> Flask:
-    """An application that has loaded `network`."""
-    (tmp_path / "adder" / "1").mkdir(parents=True)
-    app = create_app(Settings(artifacts=tmp_path, **settings), load=lambda _: cast(Artifact, network))
+class Failing(StandIn):
+    def predict(self, queries: list[str]) -> list[Prediction]:
+        raise RuntimeError(queries)
+
+
+def app_loading(load: Callable[[Path], Any], tmp_path: Path, *folders: str, **settings: Any) -> Flask:
+    """An application that has loaded the versions in these folders."""
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    app = create_app(Settings(artifacts=tmp_path, **settings), load)
     app.extensions["repository"].load()
     return app
+
+
+def app_of(network: Any, tmp_path: Path, **settings: Any) -> Flask:
+    """An application that has loaded `network`."""
+    return app_loading(lambda _: network, tmp_path, "adder/1", **settings)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_the_next_batch_size_is_called(loaded: Artifact) -> None:
         return lambda _queries: called.append(size)
 
     networks = {size: network(size) for size in loaded.metadata.batch_sizes}
-    artifact = Artifact(loaded.metadata, networks, MagicMock())
+    artifact = Artifact(loaded.metadata, networks, MagicMock(), loaded.sha256, {})
     for count in (1, 2, 7, 8, 29, 56):
         artifact.predict(["1+1"] * count)
     assert called == [1, 7, 7, 14, 56, 56]

@@ -23,8 +23,21 @@ def echo(queries: Queries) -> list[Prediction]:
     return [Prediction(query, 1.0, np.zeros((4, 12), np.float32)) for query in queries]
 
 
-def batcher_of(network: Callable[[Queries], list[Prediction]], queued: int = 100, seconds: float = 10) -> Batcher:
-    return Batcher(network, call_queries=4, max_queued_queries=queued, deadline_seconds=seconds)
+class Seen:
+    """What a batcher tells of itself."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.depths: list[int] = []
+        self.called, self.queued = self.calls.append, self.depths.append
+
+
+def batcher_of(
+    network: Callable[[Queries], list[Prediction]], queued: int = 100, seconds: float = 10, seen: Seen | None = None
+) -> Batcher:
+    return Batcher(
+        network, call_queries=4, max_queued_queries=queued, deadline_seconds=seconds, observer=seen or Seen()
+    )
 
 
 class Gate:
@@ -222,3 +235,14 @@ def test_each_answer_goes_to_its_own_caller(requests: list[Queries], queued: int
     assert batcher.queued_queries == 0
     if queued:
         assert is_unharmed(batcher)
+
+
+def test_it_tells_what_each_call_has_and_how_many_wait() -> None:
+    gate, seen = Gate(), Seen()
+    batcher = batcher_of(gate, seen=seen)
+    asked = ask(batcher, ["a"]) + ask(batcher, ["b", "c"], ["d", "e", "f"])
+    assert seen.depths[-1] == 5
+    gate.open.set()
+    assert [len(answers(each)) for each in asked] == [1, 2, 3]
+    assert (seen.calls, seen.depths[-1]) == ([1, 4, 1], 0)
+    assert [each.get().batch_queries for each in asked] == [1, 4, 1]

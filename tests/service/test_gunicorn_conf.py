@@ -56,7 +56,7 @@ def test_a_worker_that_cannot_load_is_not_ready() -> None:
     code = """
 from unittest.mock import MagicMock
 worker = MagicMock(loaded=conf.PunctualWorker.loaded, slot=0)
-worker.wsgi.extensions = {"repository": MagicMock(load=lambda: False)}
+worker.wsgi.extensions = {"repository": MagicMock(load=lambda: False), "metrics": MagicMock()}
 conf.post_worker_init(worker)
 print(worker.log.info.call_count, sum(worker.loaded))
 """

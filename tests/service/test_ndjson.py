@@ -7,8 +7,9 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.artifact import Prediction
-from tests.service.conftest import StandIn, app_of
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import Failing, app_of
 
 
 def answered(client: FlaskClient, body: bytes, **more: Any) -> list[Any]:
@@ -52,12 +53,14 @@ def test_empty_lines_are_none(client: FlaskClient) -> None:
 
 
 def test_a_failed_call_is_a_problem_of_its_lines(tmp_path: Path) -> None:
-    class Fails(StandIn):
-        def predict(self, queries: list[str]) -> list[Prediction]:
-            raise RuntimeError(queries)
-
-    lines = answered(app_of(Fails(), tmp_path).test_client(), b'{"query":"1+2"}\n' * 3)
+    lines = answered(app_of(Failing(), tmp_path).test_client(), b'{"query":"1+2"}\n' * 3)
     assert [line["type"] for line in lines] == ["/problems/network-failed"] * 3
+
+
+def test_a_service_that_has_loaded_nothing_is_not_ready_for_lines_either(tmp_path: Path) -> None:
+    client = create_app(Settings(artifacts=tmp_path)).test_client()
+    response = client.post("/predict/batch", data=b'{"query":"1+2"}', content_type="application/x-ndjson")
+    assert (response.status_code, response.mimetype) == (503, "application/problem+json")
 
 
 def test_a_body_that_ends_early_is_told_after_what_came(client: FlaskClient) -> None:
@@ -67,7 +70,7 @@ def test_a_body_that_ends_early_is_told_after_what_came(client: FlaskClient) -> 
 
 
 def test_a_line_has_a_limit(client: FlaskClient) -> None:
-    body = b'{"query":"1+2"}\n' + b" " * 20_000 + b'{"query":"1+2"}\n'
+    body = b'{"query":"1+2"}\n' + b" " * 200_000 + b'{"query":"1+2"}\n'
     *answers, problem = answered(client, body)
     assert [answer["answer"] for answer in answers] == ["1"]
     assert (problem["type"], problem["detail"]) == ("/problems/unreadable", "a line has more than 1000 bytes")
@@ -81,7 +84,7 @@ class Endless:
 
     def read(self, size: int = -1) -> bytes:
         self.given += size
-        return (b'{"query":"1+2"}\n' * (size // 16 + 1))[:size] if size % 16 == 0 else b""
+        return b'{"query":"1+2"}\n' * (size // 16)
 
 
 def test_no_more_is_read_than_was_answered(client: FlaskClient) -> None:
@@ -90,10 +93,22 @@ def test_no_more_is_read_than_was_answered(client: FlaskClient) -> None:
         "/predict/batch", content_type="application/x-ndjson", environ_overrides={"wsgi.input": body}, buffered=False
     )
     blocks = iter(response.iter_encoded())
-    for number in range(1, 4):
-        assert next(blocks).count(b"\n") == 256
-        assert body.given == number * 4096
+    for number in range(1, 3):
+        assert [next(blocks).count(b"\n") for _ in range(64)] == [64] * 64
+        assert body.given == number * 65_536
     response.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "problem"),
+    [
+        ({"Request-Timeout": "soon"}, 400, "/problems/bad-header"),
+        ({"Content-Encoding": "gzip"}, 415, "/problems/wrong-content-encoding"),
+    ],
+)
+def test_a_bad_header_is_told_once(client: FlaskClient, headers: dict[str, str], status: int, problem: str) -> None:
+    response = client.post("/predict/batch", data=b"x", content_type="application/x-ndjson", headers=headers)
+    assert (response.status_code, response.get_json(force=True)["type"]) == (status, problem)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))
@@ -103,7 +118,7 @@ def test_every_line_that_is_not_empty_is_answered(client: FlaskClient, lines: li
     assert len(answered(client, body)) == sum(bool(line.strip()) for line in body.split(b"\n"))
 
 
-@pytest.mark.parametrize("length", [4095, 4096, 4097, 40_000])
+@pytest.mark.parametrize("length", [65_535, 65_536, 65_537])
 def test_a_line_may_lie_across_two_reads(client: FlaskClient, length: int) -> None:
     lines = [b'{"query":"%d+1"}' % (number % 1000) for number in range(length // 15)]
     answers = answered(client, b"\n".join(lines))

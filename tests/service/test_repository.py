@@ -6,10 +6,11 @@ import pytest
 
 from service.artifact import Artifact
 from service.metadata import Metadata, verify
+from service.metrics import Metrics
 from service.problems import BrokenArtifact, UnknownModel
 from service.repository import Repository, open_all
 from service.settings import Settings
-from tests.service.conftest import METADATA
+from tests.service.conftest import METADATA, SHA256
 
 
 class Loaded:
@@ -17,13 +18,16 @@ class Loaded:
         if (folder / "broken").exists():
             raise BrokenArtifact(f"{folder} is broken")
         self.metadata: Metadata = METADATA.model_copy(update={"name": folder.parent.name, "version": int(folder.name)})
+        self.sha256 = SHA256
         self.predict: Any = None
 
 
 def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
     for folder in folders:
         (artifacts / folder).mkdir(parents=True)
-    return Repository(Settings(artifacts=artifacts, models=models), lambda folder: cast(Artifact, Loaded(folder)))
+    return Repository(
+        Settings(artifacts=artifacts, models=models), lambda folder: cast(Artifact, Loaded(folder)), Metrics()
+    )
 
 
 def test_the_newest_version_is_served(tmp_path: Path) -> None:
@@ -115,7 +119,7 @@ def test_loading_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         raise RuntimeError("of some kind")
 
     (tmp_path / "adder" / "1").mkdir(parents=True)
-    assert not Repository(Settings(artifacts=tmp_path), load).load()
+    assert not Repository(Settings(artifacts=tmp_path), load, Metrics()).load()
     assert "RuntimeError: of some kind" in caplog.text
 
 

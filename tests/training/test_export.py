@@ -108,6 +108,17 @@ def test_probabilities_that_are_slightly_off_are_refused(
         export.check(network, signatures | {"serving_default": slightly_off}, barely_trained)
 
 
+def test_probabilities_that_are_no_numbers_are_refused(
+    network: keras.Model, signatures: dict[str, Any], barely_trained: Path
+) -> None:
+    def undefined(query: tf.Tensor) -> dict[str, tf.Tensor]:
+        returned = dict(signatures["serving_default"](query=query))
+        return returned | {"probabilities": returned["probabilities"] * np.nan}
+
+    with pytest.raises(TrainingError, match="differ in 0 of 10000 answers, and in probability by up to nan"):
+        export.check(network, signatures | {"serving_default": undefined}, barely_trained)
+
+
 def test_another_way_of_decoding_step_by_step_is_refused(
     network: keras.Model, signatures: dict[str, Any], barely_trained: Path
 ) -> None:

@@ -1,23 +1,9 @@
 from pathlib import Path
-from typing import cast
 
 from flask.testing import FlaskClient
 
-from service.app import create_app
-from service.artifact import Artifact, Prediction
-from service.metadata import Evidence, Margin, Part
-from service.settings import Settings
-from tests.service.conftest import METADATA, SHA256, StandIn
-
-HALF = Part(queries=4, wrong=2, exact_match=0.5)
-EVIDENCE = Evidence(
-    domain=HALF,
-    train=HALF,
-    validation=HALF,
-    held_out=HALF,
-    calibration_error=0.25,
-    margin=Margin(query="1+2", smallest=0.125),
-)
+from service.artifact import Prediction
+from tests.service.conftest import EVIDENCE, METADATA, SHA256, StandIn, app_loading
 
 
 class Other(StandIn):
@@ -29,12 +15,8 @@ class Other(StandIn):
 
 def client_of(tmp_path: Path) -> FlaskClient:
     """Over two models: the second answers with the second operand, spelled backwards."""
-    for model in ("adder", "other"):
-        (tmp_path / model / "1").mkdir(parents=True)
     networks = {"adder": StandIn(), "other": Other()}
-    app = create_app(Settings(artifacts=tmp_path), load=lambda folder: cast(Artifact, networks[folder.parent.name]))
-    app.extensions["repository"].load()
-    return app.test_client()
+    return app_loading(lambda folder: networks[folder.parent.name], tmp_path, "adder/1", "other/1").test_client()
 
 
 def test_the_models_are_listed_with_their_evidence(tmp_path: Path) -> None:

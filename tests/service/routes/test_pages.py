@@ -4,8 +4,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.service.conftest import SHA256, StandIn, app_of
-from tests.service.routes.test_models import EVIDENCE
+from tests.service.conftest import EVIDENCE, SHA256, StandIn, app_of
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "

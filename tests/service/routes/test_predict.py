@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from service.artifact import Prediction
-from tests.service.conftest import METADATA, SHA256, StandIn, app_of
+from tests.service.conftest import METADATA, SHA256, Failing, StandIn, app_of
 
 
 def test_a_query_is_answered_with_what_the_network_says(client: FlaskClient) -> None:
@@ -276,11 +276,7 @@ def test_a_client_that_left_is_not_answered(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_failure_of_the_network_is_a_problem(tmp_path: Path) -> None:
-    class Broken(StandIn):
-        def predict(self, queries: list[str]) -> list[Prediction]:
-            raise RuntimeError(queries)
-
-    response = app_of(Broken(), tmp_path).test_client().post("/predict", json={"query": "1+1"})
+    response = app_of(Failing(), tmp_path).test_client().post("/predict", json={"query": "1+1"})
     assert response.status_code == 500
     assert response.get_json(force=True)["type"] == "/problems/network-failed"
 

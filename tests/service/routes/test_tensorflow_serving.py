@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.app import create_app
-from service.artifact import Prediction
 from service.settings import Settings
-from tests.service.conftest import METADATA, StandIn, app_of
+from tests.service.conftest import METADATA, StandIn, app_loading, app_of
 
 PREDICT = "/v1/models/adder:predict"
 FORM = "application/x-www-form-urlencoded"  # what `curl -d` sends
@@ -81,17 +80,12 @@ def test_no_content_type_is_wanted(client: FlaskClient) -> None:
 
 
 def test_the_status_tells_of_all_versions(tmp_path: Path) -> None:
-    def load(folder: Path) -> Any:
+    def load(folder: Path) -> StandIn:
         network = StandIn()
         network.metadata = METADATA.model_copy(update={"version": int(folder.name)})
         return network
 
-    for version in ("1", "2", "10"):
-        (tmp_path / "adder" / version).mkdir(parents=True)
-    app = create_app(Settings(artifacts=tmp_path), load)
-    app.extensions["repository"].load()
-    client = app.test_client()
-
+    client = app_loading(load, tmp_path, "adder/1", "adder/2", "adder/10").test_client()
     available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     assert client.get("/v1/models/adder").json == {
         "model_version_status": [{"version": version, **available} for version in ("10", "2", "1")]
@@ -242,17 +236,6 @@ def test_a_model_that_is_not_there_is_not_answered_with_200(tmp_path: Path) -> N
     for response in (client.get("/v1/models/adder"), client.post(PREDICT, data=b"{}")):
         assert response.status_code == 503
         assert response.json == {"error": "a model could not be loaded: the log says why"}
-
-
-def test_a_failure_of_the_network_is_an_error(tmp_path: Path) -> None:
-    class Failing(StandIn):
-        def predict(self, queries: list[str]) -> list[Prediction]:
-            raise RuntimeError(queries)
-
-    client = app_of(Failing(), tmp_path).test_client()
-    status, sentence = refused(client, b'{"instances": ["1+1"]}')
-    assert status == 500
-    assert sentence.startswith("the call of the network that this request was part of failed")
 
 
 text = st.text(st.characters(exclude_categories=()))  # halves of surrogate pairs too

@@ -1,0 +1,84 @@
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service import shared_values
+from service.metrics import Metrics
+from service.shared_values import SharedValue
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(SharedValue, "folder", None)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "values"))
+    shared_values.prepare()
+    return tmp_path / "values"
+
+
+def worker(slot: int, work: Callable[[Metrics], None]) -> None:
+    """Work in a process of its own, which then ends."""
+
+    def begin() -> None:
+        shared_values.share(slot)
+        work(Metrics())
+
+    process = multiprocessing.get_context("fork").Process(target=begin)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def expose() -> list[str]:
+    return Metrics().exposition("")[0].decode().splitlines()
+
+
+def count(metrics: Metrics) -> None:
+    metrics.queries.labels("adder", "1").inc(3)
+    metrics.network_seconds.labels("adder", "1").observe(0.0003)
+    metrics.queued.labels("adder", "1").set(7)
+    metrics.workers.set(2)
+
+
+@pytest.mark.usefixtures("folder")
+def test_whoever_is_asked_tells_of_all() -> None:
+    worker(0, count)
+    worker(1, count)
+    told = expose()
+    assert 'adder_queries_total{model="adder",version="1"} 6.0' in told
+    assert 'adder_network_seconds_bucket{le="0.0005",model="adder",version="1"} 2.0' in told
+    assert 'adder_queued_queries{model="adder",version="1"} 14.0' in told
+    assert "adder_workers 2.0" in told
+
+
+def test_who_replaces_a_dead_worker_counts_on(folder: Path) -> None:
+    worker(0, count)
+    shared_values.forget(0)
+    told = expose()
+    assert 'adder_queries_total{model="adder",version="1"} 3.0' in told
+    assert not [line for line in told if line.startswith("adder_queued_queries{")]
+    files = len(list(folder.iterdir()))
+    for _ in range(3):
+        worker(0, count)
+        shared_values.forget(0)
+    assert 'adder_queries_total{model="adder",version="1"} 12.0' in expose()
+    assert len(list(folder.iterdir())) == files
+
+
+def test_a_new_service_counts_from_nothing(folder: Path) -> None:
+    worker(0, count)
+    shared_values.prepare()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_nobody_named_is_its_own_and_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedValue, "folder", None)
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    shared_values.prepare()
+    own = SharedValue.folder
+    assert own is not None
+    assert own.is_dir()
+    assert own.name.startswith("adder-")
+    shared_values.discard()
+    assert not own.exists()
