@@ -18,7 +18,7 @@ help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 serve: .venv/service.installed  ## Set up what serving needs, and serve on 127.0.0.1:8000 (ADDER_PORT and the like change it).
-	@exec $(BIN)/gunicorn --config python:service.gunicorn_conf
+	@ADDER_LOG_FORMAT=$${ADDER_LOG_FORMAT:-console} exec $(BIN)/gunicorn --config python:service.gunicorn_conf
 
 test: .venv/tests.installed  ## Set up what the tests need; run ruff, mypy and pytest.
 	$(BIN)/ruff check

@@ -1,7 +1,6 @@
-import hashlib
-
 """The shipped models through real gunicorn: choosing one, rolling back, taking up a new version."""
 
+import hashlib
 import shutil
 import signal
 from collections.abc import Callable
