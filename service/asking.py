@@ -17,7 +17,6 @@ from service.batcher import Answered
 from service.body import parse, validate
 from service.connection import is_connected
 from service.problems import BadHeader, DeadlineExceeded, NetworkFailed, Problem
-from service.queries import Limits
 from service.repository import Repository, Served
 from service.schemas import Alternative, Choice, Model, PredictRequest, PredictResponse
 from service.settings import Settings
@@ -40,9 +39,7 @@ class Receipt:
     batch_queries: int = 0
 
 
-def choose(
-    repository: Repository, settings: Settings, read: Callable[[], Any], schema: type[Asked]
-) -> tuple[Served, Asked]:
+def choose(repository: Repository, read: Callable[[], Any], schema: type[Asked]) -> tuple[Served, Asked]:
     """The version that the document names which `read` gives, and the document, held against it.
 
     Raises BrokenArtifact, or with an example that works UnknownModel, Invalid, and what `read` raises.
@@ -51,10 +48,10 @@ def choose(
     named: dict[str, Any] = {}
     try:
         document = read()
-        choice = validate(document, Choice, Limits(served.artifact.metadata, settings.max_batch_queries))
+        choice = validate(document, Choice, served.limits)
         served = repository.find(choice.model, choice.version)
         named = choice.model_dump(exclude_none=True)
-        return served, validate(document, schema, Limits(served.artifact.metadata, settings.max_batch_queries))
+        return served, validate(document, schema, served.limits)
     except Problem as problem:
         problem.example = named | schema.example(served.artifact.metadata.query_example)
         raise
@@ -62,7 +59,7 @@ def choose(
 
 def choose_by_body(repository: Repository, settings: Settings, schema: type[Asked]) -> tuple[Served, Asked]:
     """The same by the request's body, which is JSON."""
-    return choose(repository, settings, lambda: parse(request, settings.max_body_bytes), schema)
+    return choose(repository, lambda: parse(request, settings.max_body_bytes), schema)
 
 
 def ask(served: Served, queries: list[str]) -> list[Prediction]:

@@ -78,17 +78,18 @@ def application() -> Flask:
 
 
 def not_differing(folder: Path) -> None:
-    """Raise BrokenArtifact where the master has found that a version is not what its SavedModel is."""
+    """Raise BrokenArtifact where the master has not found that a version is what its SavedModel is."""
     checked = _checked.get(str(folder))
-    if checked is not None and checked["problem"] is not None:
+    if checked is None:
+        raise BrokenArtifact(f"{folder} came after the service started: send SIGHUP")
+    if checked["problem"] is not None:
         raise BrokenArtifact(checked["problem"])
 
 
 def load(folder: Path) -> Artifact:
     """In each worker: a version that can be served. Raises BrokenArtifact."""
     not_differing(folder)
-    checked = _checked.get(str(folder))
-    return Artifact.load(folder, checked and checked["signature"])
+    return Artifact.load(folder, _checked[str(folder)]["signature"])
 
 
 def on_starting(_master: Any) -> None:

@@ -36,7 +36,7 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
 
     def read(line: bytes) -> Read:
         try:
-            return choose(repository, settings, partial(load, line), PredictRequest)
+            return choose(repository, partial(load, line), PredictRequest)
         except Problem as problem:
             return problem
 

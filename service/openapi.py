@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document, out of the routes, what they say of themselves, and their schemas."""
 
 import http
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -144,7 +145,7 @@ def _routes(app: Flask) -> Iterator[_Route]:
             path = re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", rule.rule)
             tag = rule.endpoint.split(".")[0].replace("_", " ")
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                yield _Route(path, method.lower(), operation, view.__doc__ or "", tag)
+                yield _Route(path, method.lower(), operation, inspect.getdoc(view) or "", tag)
 
 
 Schemas = dict[tuple[Any, Any], Any]  # by the name of a route with a media type or "arguments", and pydantic's mode

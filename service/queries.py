@@ -12,7 +12,7 @@ from service.metadata import Metadata
 from service.problems import quoted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Limits:
     """What a request is held against, beside its shape: pydantic's validation context."""
 

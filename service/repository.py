@@ -10,6 +10,7 @@ from service.artifact import Artifact
 from service.batcher import Batcher
 from service.metrics import Metrics, Tally
 from service.problems import BrokenArtifact, UnknownModel
+from service.queries import Limits
 from service.settings import NAME, Settings
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,10 @@ ByVersion = dict[str, dict[int, Opened]]
 
 
 class Served(NamedTuple):
-    """A version that answers, the way to it, and what counts what it does."""
+    """A version that answers, what it may be asked, the way to it, and what counts what it does."""
 
     artifact: Artifact
+    limits: Limits
     batcher: Batcher
     tally: Tally
 
@@ -129,4 +131,4 @@ class Repository:
             deadline_seconds=self._settings.deadline_seconds,
             observer=tally,
         )
-        return Served(artifact, batcher, tally)
+        return Served(artifact, Limits(artifact.metadata, self._settings.max_batch_queries), batcher, tally)

@@ -13,7 +13,6 @@ from service.asking import ask
 from service.body import load, receive, validate
 from service.operations import ASKING, FINDING, JSON, READING, described
 from service.problems import BadHeader, BrokenArtifact, FieldError, Invalid, InvalidArgument
-from service.queries import Limits
 from service.repository import Repository, Served
 from service.settings import Settings
 from service.tensor_schemas import (
@@ -111,7 +110,7 @@ def open_inference_routes(repository: Repository, settings: Settings) -> Bluepri
         """Outputs that are wanted in binary follow the JSON, as Triton's binary tensor extension has it."""
         served = find(model, version)
         document = _document(receive(request, settings.max_body_bytes), request.headers.get(JSON_LENGTH))
-        asked = validate(document, InferRequest, Limits(served.artifact.metadata, settings.max_batch_queries))
+        asked = validate(document, InferRequest, served.limits)
         return _answer(asked, served.artifact, ask(served, asked.inputs[0].data))
 
     return routes

@@ -41,7 +41,7 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
         return stream(_arguments)
 
     def stream(read: Callable[[], Any]) -> Response:
-        served, body = choose(repository, settings, read, QueryRequest)
+        served, body = choose(repository, read, QueryRequest)
         alphabet = served.artifact.metadata.alphabet
         characters = (Character.of(step, alphabet) for step in ask_by_character(served, body.query))
         first = next(characters)  # what fails before it is a problem as everywhere

@@ -15,7 +15,7 @@ from service.asking import ask
 from service.body import load, receive, validate
 from service.operations import ASKING, FINDING, JSON, READING, described
 from service.problems import InvalidArgument, UnknownModel, Unreadable
-from service.queries import Limits, Queries
+from service.queries import Queries
 from service.repository import Repository, Served
 from service.settings import Settings
 from service.tensor_schemas import (
@@ -75,7 +75,7 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
     def predict(model: str, version: str | None = None, label: str | None = None) -> Response:
         served = find(model, version, label)
         texts = _texts(_load(receive(request, settings.max_body_bytes)))
-        asked = validate(texts, _PredictRequest, Limits(served.artifact.metadata, settings.max_batch_queries))
+        asked = validate(texts, _PredictRequest, served.limits)
         rows = [_row(prediction) for prediction in ask(served, asked.instances or asked.inputs)]
         columns = {name: [row[name] for row in rows] for name in Prediction._fields}
         answer = {"predictions": rows} if asked.instances else {"outputs": columns}

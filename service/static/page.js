@@ -52,11 +52,11 @@ async function ask() {
   const { signal } = running;
   const asked = body();
   const begun = performance.now();
+  let whole = false;
   refuse("");
   try {
     const response = await post("/predict/stream", asked, signal);
     begin(asked.query);
-    let whole = false;
     for await (const { name, content } of events(response)) {
       if (name === "problem") throw new Error(content.detail);
       if (name === "character") characters.append(character(content));
@@ -66,7 +66,7 @@ async function ask() {
     if (!whole) throw new Error("The answer was cut short: ask again.");
     explain(await (await post("/explain", asked, signal)).json());
   } catch (error) {
-    if (!signal.aborted) refuse(error.message);
+    if (!signal.aborted) refuse(error.message, whole);
   }
 }
 
@@ -104,11 +104,11 @@ async function* events(response) {
   }
 }
 
-/** Show the problem beside the field and no answer, or that there is none. */
-function refuse(sentence) {
+/** Show the problem beside the field, and no answer that is not whole; or that there is none. */
+function refuse(sentence, whole = false) {
   problem.textContent = sentence;
   query.setAttribute("aria-invalid", sentence !== "");
-  if (sentence) result.hidden = true;
+  if (sentence && !whole) result.hidden = true;
 }
 
 function begin(text) {

@@ -220,3 +220,21 @@ def test_without_javascript_the_way_to_ask_and_all_figures_are_shown(service: Se
     page = visit(java_script_enabled=False)
     expect(page.locator("#curl")).to_contain_text(f"curl -s {service.url}/predict -H 'content-type: application/json'")
     assert len(page.get_by_role("region").all()) == 1 + len(service.get("/models").json()["models"])
+
+
+def test_the_page_of_the_api_lists_all_and_lets_try_it(service: Service, visit: Open) -> None:
+    page = visit("/docs", viewport={"width": 1200, "height": 900})
+    paths = service.get("/openapi.json").json()["paths"]
+    expect(page.locator(".opblock")).to_have_count(sum(len(methods) for methods in paths.values()))
+    predict = page.locator("#operations-predict-post_predict")
+    predict.locator(".opblock-summary-control").click()
+    predict.get_by_role("button", name="Execute").click()
+    answered = predict.locator(".live-responses-table .response")
+    expect(answered.locator(".response-col_status")).to_contain_text("200")
+    expect(answered.locator(".response-col_description")).to_contain_text('"answer": "579"')
+
+
+@pytest.mark.parametrize("path", ["/problems", "/problems/invalid"])
+def test_a_problem_is_explained_to_all(visit: Open, path: str) -> None:
+    found = Axe().run(visit(path))
+    assert found.violations_count == 0, found.generate_report()

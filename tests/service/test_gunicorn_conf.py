@@ -20,14 +20,14 @@ def test_the_master_imports_no_tensorflow_and_nothing_of_training() -> None:
     assert not {"tensorflow", "keras", "training"} & set(imported)
 
 
-def test_a_worker_knows_the_signature_that_the_master_has_read() -> None:
+def test_a_version_that_nobody_has_checked_is_not_served() -> None:
     code = """
-conf.on_starting(None)
-for versions in conf.open_all(conf.settings, conf.load).values():
-    for artifact in versions.values():
-        print(*artifact.signature_def["outputs"])
+try:
+    conf.load(conf.settings.artifacts / "adder" / "1")
+except conf.BrokenArtifact as problem:
+    print(problem)
 """
-    assert set(run_conf(code, MODELS="adder")) == {"answer", "probabilities", "confidence"}
+    assert " ".join(run_conf(code)).endswith("adder/1 came after the service started: send SIGHUP")
 
 
 def test_gunicorn_is_told_what_is_set() -> None:
