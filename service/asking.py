@@ -86,7 +86,7 @@ def answer(served: Served, body: PredictRequest, prediction: Prediction) -> Pred
     """All that the body wishes to know. Raises NetworkFailed where it wants alternatives."""
     alternatives = None
     if body.alternatives is not None:
-        with _timed(_receipt(served, 1)):
+        with _timed(_receipt(served, 0)):  # of a query that is counted
             best = served.artifact.k_best(body.query, body.alternatives)
         alternatives = [Alternative(answer=answer, probability=probability) for answer, probability in best]
     alphabet, model = served.artifact.metadata.alphabet, Model.of(served.artifact)
@@ -104,7 +104,9 @@ def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.floa
     deadline = time.monotonic() + seconds
     while True:
         if time.monotonic() > deadline:
-            raise DeadlineExceeded(seconds)
+            problem = DeadlineExceeded(seconds)
+            served.tally.refused(problem)
+            raise problem
         with _timed(receipt):
             probabilities = next(decoder, None)
         if probabilities is None:

@@ -104,7 +104,10 @@ def on_starting(_master: Any) -> None:
 
 def when_ready(_master: Any) -> None:
     """In the master, once, when it listens, and before any fork."""
-    shared_values.prepare()
+    try:
+        shared_values.prepare()
+    except OSError as error:
+        sys.exit(f"error: there is no place for the numbers of GET /metrics: {error}: set PROMETHEUS_MULTIPROC_DIR")
 
 
 def on_reload(master: Any) -> None:

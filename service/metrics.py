@@ -40,18 +40,20 @@ class Metrics:
             "request_seconds", "From a request's headers to the end of its answer.", ["route", *OF], **seconds
         )
         self.queries = Count("queries", "Queries that the network answered.", OF, **ours)
-        self.queue_seconds = Distribution("queue_seconds", "Of a request's queries before the network.", OF, **seconds)
+        self.queue_seconds = Distribution("queue_seconds", "How long a request waited for the network.", OF, **seconds)
         self.network_seconds = Distribution(
-            "network_seconds", "Of the calls that had a request's queries.", OF, **seconds
+            "network_seconds", "How long the calls of the network took that a request was in.", OF, **seconds
         )
-        self.batch_queries = Distribution("batch_queries", "In one call of the network.", OF, buckets=QUERIES, **ours)
+        self.batch_queries = Distribution(
+            "batch_queries", "Queries in one call of the network.", OF, buckets=QUERIES, **ours
+        )
         self.queued = Gauge("queued_queries", "Queries that wait for the network now.", OF, **live)
         self.rejected = Count("rejected", "Requests that found the queue full.", OF, **ours)
         self.expired = Count("expired", "Requests that the network did not answer in time.", OF, **ours)
-        self.answers = Count("answers", "Answers held against the sum.", [*OF, "digits", "outcome"], **ours)
-        self.dropped = Count("answers_dropped", "Answers that nobody had time to hold against it.", OF, **ours)
+        self.answers = Count("answers", "Answers, held against the sum.", [*OF, "digits", "outcome"], **ours)
+        self.dropped = Count("answers_dropped", "Answers not held against it, for want of time.", OF, **ours)
         self.info = Gauge("model_info", "What is served.", [*OF, "sha256", "network"], **same)
-        self.exact_match = Gauge("artifact_exact_match", "Right answers' share, evaluated.", [*OF, "part"], **same)
+        self.exact_match = Gauge("artifact_exact_match", "Right answers' share, as evaluated.", [*OF, "part"], **same)
         self.workers = Gauge("workers", "Processes that there should be.", **same)
         self.workers_ready = Gauge("workers_ready", "Processes that can answer.", **live)
         self._without = Tally(self, "", "")

@@ -1,16 +1,21 @@
 """The numbers of prometheus_client, kept where every worker can read them: its multiprocess mode, by slot."""
 
+import fcntl
 import os
-import shutil
 import tempfile
+import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
+
+PREFIX = "neural-adder-metrics-"
+NEW_SECONDS = 60  # in which one that has made its folder locks it
 
 
 class SharedValue:
@@ -76,15 +81,44 @@ class Distribution(Histogram):
 
 def prepare() -> None:
     """In the master, before the first worker: an empty folder, PROMETHEUS_MULTIPROC_DIR where that is set, else a new
-    one, in memory where there is such a place."""
+    one, in memory where there is such a place. Raises OSError."""
     if asked := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         SharedValue.folder = Path(asked)
         SharedValue.folder.mkdir(parents=True, exist_ok=True)
-        for file in SharedValue.folder.glob("*.db"):
-            file.unlink()
-    else:
-        in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108  only its own there
-        SharedValue.folder = Path(tempfile.mkdtemp(prefix="adder-", dir=in_memory))
+        _empty(SharedValue.folder)
+        return
+    memory = Path("/dev/shm")  # noqa: S108  only its own there
+    place = memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    for folder in place.glob(f"{PREFIX}*"):
+        _remove_if_left(folder)
+    SharedValue.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    _lock(SharedValue.folder)  # until this process and its workers have ended, however that comes
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove what a service that was killed has left."""
+    with suppress(OSError):  # another's, or gone meanwhile
+        if time.time() - folder.stat().st_mtime > NEW_SECONDS:
+            lock = _lock(folder)
+            _empty(folder)
+            folder.rmdir()
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Raises OSError where another process has."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(opened)
+        raise
+    return opened
+
+
+def _empty(folder: Path) -> None:
+    for file in folder.glob("*.db"):
+        file.unlink()
 
 
 def share(slot: int) -> None:
@@ -103,7 +137,8 @@ def forget(slot: int) -> None:
 def discard() -> None:
     """In the master, at its end: leave nothing in memory."""
     if SharedValue.folder is not None and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        shutil.rmtree(SharedValue.folder, ignore_errors=True)
+        _empty(SharedValue.folder)
+        SharedValue.folder.rmdir()
 
 
 def all_workers() -> CollectorRegistry | None:

@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 
 
@@ -61,3 +63,15 @@ conf.post_worker_init(worker)
 print(worker.log.info.call_count, sum(worker.loaded))
 """
     assert run_conf(code) == ["0", "0"]
+
+
+def test_no_place_for_the_metrics_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+try:
+    conf.when_ready(None)
+except SystemExit as end:
+    print(end)
+"""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/dev/null/metrics")
+    said = " ".join(run_conf(code))
+    assert said.startswith("error: there is no place for the numbers of GET /metrics: [Errno 20] Not a directory:")

@@ -87,7 +87,8 @@ def test_what_is_streamed_is_counted_once_when_it_ends(client: FlaskClient) -> N
 def test_a_full_queue_and_a_passed_deadline_are_counted(tmp_path: Path) -> None:
     client = app_of(StandIn(), tmp_path, max_batch_queries=2, max_queued_queries=2).test_client()
     assert predict(client, "1+2", **{"Request-Timeout": "0.000000001"}).status_code == 504
-    assert scraped(client, "adder_expired_total", model="adder") == 1
+    client.get("/predict/stream?query=1%2B2", headers={"Request-Timeout": "1e-9"}, buffered=True)
+    assert scraped(client, "adder_expired_total", model="adder") == 2
     client.application.extensions["repository"].find().batcher.queued_queries = 2
     assert predict(client, "1+2").status_code == 503
     assert scraped(client, "adder_rejected_total", model="adder") == 1
@@ -100,6 +101,12 @@ def test_answers_are_right_or_wrong_by_the_lengths_of_the_operands(client: Flask
     assert checked(client, digits="1+1", model="adder", version="1") == {"right": 1, "wrong": 1}
     assert checked(client, digits="2+1") == {"right": 1, "wrong": 0}
     assert checked(client, digits="3+1") == {"right": 0, "wrong": 1}
+
+
+def test_an_answer_is_held_against_the_sum_after_it_is_given(client: FlaskClient) -> None:
+    predict(client, "1+2")
+    assert scraped(client, "adder_answers_total") == 0
+    assert checked(client) == {"right": 0, "wrong": 1}
 
 
 @pytest.mark.parametrize(("answer", "room", "right"), [("9", 1, 1), ("3", 1, 0), ("579", 4, 1), ("9", 4, 0)])

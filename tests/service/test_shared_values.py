@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,13 +73,31 @@ def test_a_new_service_counts_from_nothing(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_nobody_named_is_its_own_and_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that nobody has named."""
     monkeypatch.setattr(SharedValue, "folder", None)
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     shared_values.prepare()
-    own = SharedValue.folder
-    assert own is not None
-    assert own.is_dir()
-    assert own.name.startswith("adder-")
+    assert SharedValue.folder is not None
+    return SharedValue.folder
+
+
+def test_a_folder_of_its_own_is_gone_at_the_end(own: Path) -> None:
+    worker(0, count)
+    assert list(own.iterdir())
     shared_values.discard()
     assert not own.exists()
+
+
+def test_what_a_killed_service_has_left_is_removed_and_what_another_uses_is_not(own: Path) -> None:
+    left = own.with_name(f"{shared_values.PREFIX}left")
+    left.mkdir()
+    (left / "counter_0.db").touch()
+    os.utime(left, (0, 0))
+    os.utime(own, (0, 0))
+    shared_values.prepare()
+    assert own.is_dir()
+    assert not left.exists()
+    shared_values.discard()
+    own.rmdir()
