@@ -180,12 +180,10 @@ def test_the_table_of_settings_is_the_class() -> None:
 def test_the_tables_of_routes_are_what_is_served(tmp_path: Path) -> None:
     app = create_app(Settings(artifacts=tmp_path))
     served = {
-        f"{method} {re.sub(r'<(?:[^<>]*:)?(.+?)>', r'<\1>', rule.rule)}"
+        " ".join([method, re.sub("<[^<>]*:", "<", rule.rule)])
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if not re.search(
-            "/versions/|/labels/|<asset>|classify", rule.rule
-        )  # told beside the tables, or of no use alone
+        if not re.search("/versions/|/labels/|<asset>|classify", rule.rule)  # told below the tables, or no page's own
     }
     cells = re.findall(r"^\| (`(?:GET|POST) /.*?) \|", README, re.MULTILINE)
     assert {route for cell in cells for route in re.findall("`(.+?)`", cell)} == served
