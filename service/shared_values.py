@@ -137,8 +137,9 @@ def forget(slot: int) -> None:
 def discard() -> None:
     """In the master, at its end: leave nothing in memory."""
     if SharedValue.folder is not None and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        _empty(SharedValue.folder)
-        SharedValue.folder.rmdir()
+        with suppress(OSError):  # somebody has already
+            _empty(SharedValue.folder)
+            SharedValue.folder.rmdir()
 
 
 def all_workers() -> CollectorRegistry | None:
