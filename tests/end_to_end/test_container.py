@@ -106,6 +106,8 @@ def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
         "/srv/service/requirements.txt",
         "/srv/service/requirements-traces.txt",
         "/srv/service/routes",
+        "/srv/service/static",
+        "/srv/service/templates",
         "/srv/model_artifacts",
         *(f"/srv/model_artifacts/{folder.name}" for folder in (ROOT / "model_artifacts").iterdir()),
     }
