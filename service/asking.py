@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -93,9 +93,9 @@ def answer(served: Served, body: PredictRequest, prediction: Prediction) -> Pred
     return PredictResponse.of(body.query, prediction, body, alphabet, alternatives=alternatives, model=model)
 
 
-def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.float32]]:
+def ask_by_character(served: Served, query: str) -> Generator[npt.NDArray[np.float32], None, Prediction]:
     """The probabilities [V] of one character of the answer to a valid query after the other, end included where there
-    is room, as the decoder gives them.
+    is room, as the decoder gives them; returns what they come to.
 
     Raises BadHeader, NetworkFailed, or DeadlineExceeded after the request's time.
     """
@@ -116,6 +116,7 @@ def ask_by_character(served: Served, query: str) -> Iterator[npt.NDArray[np.floa
     answer = "".join([served.artifact.metadata.alphabet[step.argmax()] for step in steps]).rstrip(" ")
     prediction = Prediction(answer, math.prod([float(step.max()) for step in steps]), np.stack(steps))
     served.tally.answered([query], Answered([prediction], 0.0, receipt.network_seconds, 1))
+    return prediction
 
 
 def within_seconds() -> float:

@@ -75,8 +75,13 @@ def receive(request: Request, max_bytes: int) -> bytes:
     if len(body) > max_bytes:
         raise TooLarge(max_bytes)
     _require_all(request, len(body))
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    encoding = encoding_of(request)
     return body if encoding == "identity" else _unpacked(body, encoding, max_bytes)
+
+
+def encoding_of(request: Request) -> str:
+    """How the body is compressed; "identity" where it is not."""
+    return request.headers.get("Content-Encoding", "identity").lower()
 
 
 def lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from service.artifact import Prediction
 from service.asking import answer, ask, choose, within_seconds
-from service.body import lines, load
+from service.body import encoding_of, lines, load
 from service.connection import goes_on
 from service.operations import NDJSON
 from service.problems import Problem, WrongContentEncoding
@@ -31,7 +31,7 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
     # Else each line would tell it, behind a status of 200.
     repository.find()
     within_seconds()
-    if (encoding := request.headers.get("Content-Encoding", "identity")) != "identity":
+    if (encoding := encoding_of(request)) != "identity":
         raise WrongContentEncoding(encoding)
 
     def read(line: bytes) -> Read:

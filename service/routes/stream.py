@@ -1,7 +1,6 @@
 """/predict/stream: the answer character by character, as server-sent events."""
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any
 
 from flask import Blueprint, Response, request, stream_with_context
@@ -43,18 +42,19 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
     def stream(read: Callable[[], Any]) -> Response:
         served, body = choose(repository, read, QueryRequest)
         alphabet = served.artifact.metadata.alphabet
-        characters = (Character.of(step, alphabet) for step in ask_by_character(served, body.query))
-        first = next(characters)  # what fails before it is a problem as everywhere
+        steps = ask_by_character(served, body.query)
+        first = next(steps)  # what fails before it is a problem as everywhere
         model = Model.of(served.artifact)
 
         def events() -> Iterator[bytes]:
-            answer, confidence = "", 1.0
+            step = first
             try:
-                for character in chain([first], characters):
-                    yield _event("character", CHARACTER.dump_json(character))
-                    answer += character.character
-                    confidence *= character.probability
-                done = DoneResponse(query=body.query, answer=answer.rstrip(" "), confidence=confidence, model=model)
+                while True:
+                    yield _event("character", CHARACTER.dump_json(Character.of(step, alphabet)))
+                    step = next(steps)
+            except StopIteration as ended:
+                answer, confidence, _ = ended.value
+                done = DoneResponse(query=body.query, answer=answer, confidence=confidence, model=model)
                 yield _event("done", DONE.dump_json(done))
             except Problem as problem:
                 yield _event("problem", problem.to_json().encode())
