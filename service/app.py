@@ -29,7 +29,7 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path with a doubled slash is not found; no client is sent elsewhere
     metrics = app.extensions["metrics"] = Metrics()
-    repository = app.extensions["repository"] = Repository(settings, load, metrics)
+    repository = app.extensions["repository"] = Repository(settings, load, metrics.serve)
     receipt.register(app, metrics.ended, *([log_access] if settings.access_log else []))
     problems.register(app)
     app.register_blueprint(health_routes(repository))

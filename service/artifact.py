@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
+from service.errors import BrokenArtifact
 from service.metadata import DECODING, LITE, Metadata, verify
-from service.problems import BrokenArtifact
 
 LOWEST = np.finfo(np.float32).min
 

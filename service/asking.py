@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +15,8 @@ from service.artifact import Prediction
 from service.batcher import Answered
 from service.body import parse, validate
 from service.connection import is_connected
-from service.problems import BadHeader, DeadlineExceeded, NetworkFailed, Problem
+from service.errors import BadHeader, DeadlineExceeded, NetworkFailed, Problem
+from service.records import Receipt
 from service.repository import Repository, Served
 from service.schemas import Alternative, Choice, Model, PredictRequest, PredictResponse
 from service.settings import Settings
@@ -24,19 +24,6 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 Asked = TypeVar("Asked", bound=Choice)
-
-
-@dataclass(slots=True)
-class Receipt:
-    """Which version a request asked, when by the monotonic clock, how many queries, how long they waited for the
-    network, how long it took, and how many it answered in its last call."""
-
-    served: Served
-    asked: float = field(default_factory=time.monotonic)
-    queries: int = 0
-    queue_seconds: float = 0.0
-    network_seconds: float = 0.0
-    batch_queries: int = 0
 
 
 def choose(repository: Repository, read: Callable[[], Any], schema: type[Asked]) -> tuple[Served, Asked]:

@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 from gevent.event import Event
 
 from service.artifact import Prediction
-from service.connection import let_the_loop_look
-from service.problems import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
+from service.errors import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
+from service.event_loop import let_the_loop_look
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,12 @@ class Observer(Protocol):
 
     def queued(self, queries: int) -> None:
         """So many wait."""
+
+    def answered(self, queries: list[str], answered: Answered) -> None:
+        """A request's queries have been answered."""
+
+    def refused(self, problem: Problem) -> None:
+        """A request's queries have not been answered."""
 
 
 class _Waiting:

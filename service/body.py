@@ -12,7 +12,7 @@ from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 
-from service.problems import (
+from service.errors import (
     DuplicateKey,
     FieldError,
     Incomplete,

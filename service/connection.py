@@ -1,16 +1,15 @@
-"""What a request's connection tells and is told under gunicorn, and how the others get their turn."""
+"""What a request's connection tells and is told under gunicorn."""
 
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 from flask import Request
 
-ESTABLISHED = 1  # TCP_ESTABLISHED in Linux's include/net/tcp_states.h
+from service.event_loop import let_the_loop_look
 
-LAST = -2  # libev's lowest priority: what the sockets brought is handled before
+ESTABLISHED = 1  # TCP_ESTABLISHED in Linux's include/net/tcp_states.h
 
 # Of each connection of this process, when the request it is at was handed to the application, or last got further.
 begun: dict[Any, float | None] = {}
@@ -35,17 +34,3 @@ def goes_on(request: Request) -> None:
     if client in begun:
         begun[client] = time.monotonic()
     let_the_loop_look()
-
-
-def let_the_loop_look() -> None:
-    """Come back when the loop has looked once for what its sockets bring, and has handled it, and wait for nothing.
-
-    `gevent.sleep(0)` comes back before it looks.
-    """
-    hub = gevent.get_hub()
-    never_idle = hub.loop.idle()
-    never_idle.start(int)  # while there is one, looking does not wait
-    try:
-        hub.wait(hub.loop.check(priority=LAST))
-    finally:
-        never_idle.close()

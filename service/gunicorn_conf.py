@@ -24,9 +24,10 @@ from pydantic import ValidationError
 from service import shared_values, traces
 from service.app import create_app
 from service.artifact import Artifact
+from service.errors import BrokenArtifact
 from service.logs import QuietLogger, configuration, from_native_code, log_native
 from service.metadata import verify
-from service.problems import BrokenArtifact, raw_response
+from service.problems import raw_response
 from service.receipt import make_request_id
 from service.repository import open_all
 from service.saved_model import Checked

@@ -12,8 +12,8 @@ from typing import Any
 from gunicorn.glogging import Logger
 from pythonjsonlogger.json import JsonFormatter
 
-from service.problems import quoted
-from service.receipt import Ended
+from service.errors import quoted
+from service.records import Ended
 
 access_log = logging.getLogger("service.access")
 tensorflow_log = logging.getLogger("tensorflow")

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from service.problems import BrokenArtifact
+from service.errors import BrokenArtifact
 
 LITE, DECODING = "serving_bytes.tflite", "decoding.tflite"
 FOR_PEOPLE = re.compile(r"MODEL_CARD\.md|[^/]+\.png")

@@ -3,7 +3,7 @@
 from collections import Counter as Tallies
 from collections.abc import Callable
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 from prometheus_client import CollectorRegistry, Gauge
@@ -11,12 +11,10 @@ from prometheus_client.exposition import choose_encoder
 
 from service.artifact import Artifact, Prediction
 from service.batcher import Answered
-from service.connection import LAST
-from service.problems import DeadlineExceeded, Problem, QueueFull
+from service.errors import DeadlineExceeded, Problem, QueueFull
+from service.event_loop import LAST
+from service.records import Ended
 from service.shared_values import Count, Distribution, all_workers
-
-if TYPE_CHECKING:
-    from service.receipt import Ended
 
 SECONDS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1)
 QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -57,6 +55,7 @@ class Metrics:
         self.workers = Gauge("workers", "Processes that there should be.", **same)
         self.workers_ready = Gauge("workers_ready", "Processes that can answer.", **live)
         self._without = Tally(self, "", "")
+        self._tallies: dict[Artifact, Tally] = {}
 
     def serve(self, artifact: Artifact) -> "Tally":
         """For a version that serves from now on: what counts what it does."""
@@ -69,11 +68,12 @@ class Metrics:
                 self.exact_match.labels(model, version, part).set(share)
         tally = Tally(self, model, version)
         tally.begin()
+        self._tallies[artifact] = tally
         return tally
 
-    def ended(self, ended: "Ended") -> None:
+    def ended(self, ended: Ended) -> None:
         """A request has been answered."""
-        tally = self._without if ended.receipt is None else ended.receipt.served.tally
+        tally = self._without if ended.receipt is None else self._tallies[ended.receipt.served.artifact]
         rule = ended.request.url_rule
         tally.ended("" if rule is None else rule.rule, ended.status, ended.seconds)
 

@@ -11,8 +11,8 @@ from service.artifact import Prediction
 from service.asking import answer, ask, choose, within_seconds
 from service.body import encoding_of, lines, load
 from service.connection import goes_on
-from service.operations import NDJSON
-from service.problems import Problem, WrongContentEncoding
+from service.errors import Problem, WrongContentEncoding
+from service.media_types import NDJSON
 from service.repository import Repository, Served
 from service.schemas import PredictRequest, PredictResponse
 from service.settings import Settings

@@ -10,18 +10,11 @@ from flask import Flask
 from pydantic import TypeAdapter
 
 from service.artifact import Artifact
+from service.errors import DeadlineExceeded, ProblemDocument, QueueFull, http_name
+from service.media_types import EVENTS, JSON
 from service.metadata import Metadata
-from service.operations import EVENTS, JSON, Operation
-from service.problems import (
-    DIALECTS,
-    MEDIA_TYPE,
-    DeadlineExceeded,
-    ErrorDocument,
-    ProblemDocument,
-    QueueFull,
-    http_name,
-    status_at,
-)
+from service.operations import Operation
+from service.problems import DIALECTS, MEDIA_TYPE, ErrorDocument, status_at
 from service.samples import SAMPLES
 
 COMPONENTS = "#/components/"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.problems import (
+from service.errors import (
     BadHeader,
     BrokenArtifact,
     ClientLeft,
@@ -21,9 +21,8 @@ from service.problems import (
     WrongContentEncoding,
     WrongContentType,
 )
+from service.media_types import JSON
 from service.schemas import Choice
-
-JSON, HTML, NDJSON, EVENTS = "application/json", "text/html", "application/x-ndjson", "text/event-stream"
 
 Problems = tuple[type[Problem] | int, ...]  # ours, and the statuses of those that HTTP names
 

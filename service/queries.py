@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
+from service.errors import quoted
 from service.metadata import Metadata
-from service.problems import quoted
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,25 +4,13 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Flask, Request, Response, g, request
 
-from service.asking import Receipt
+from service.records import Ended, Receipt
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-
-
-class Ended(NamedTuple):
-    """A request that has been answered: when it began by the monotonic clock, how long it took, and, where the network
-    was asked, what for."""
-
-    request: Request
-    request_id: str
-    status: int
-    begun: float
-    seconds: float
-    receipt: Receipt | None
 
 
 Tell = Callable[[Ended], object]
@@ -50,14 +38,6 @@ def when_ended(app: Flask, tell: Tell) -> None:
         return response
 
     app.after_request(end)
-
-
-def cached(response: Response) -> Response:
-    """To be kept, and asked for by its ETag before it is used again: for what changes only with the service."""
-    response.headers["Cache-Control"] = "no-cache"
-    response.add_etag()
-    response.make_conditional(request)
-    return response
 
 
 def make_request_id() -> str:

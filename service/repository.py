@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from service.artifact import Artifact
-from service.batcher import Batcher
-from service.metrics import Metrics, Tally
-from service.problems import BrokenArtifact, UnknownModel
+from service.batcher import Batcher, Observer
+from service.errors import BrokenArtifact, UnknownModel
 from service.queries import Limits
 from service.settings import NAME, Settings
 
@@ -26,7 +25,7 @@ class Served(NamedTuple):
     artifact: Artifact
     limits: Limits
     batcher: Batcher
-    tally: Tally
+    tally: Observer
 
 
 def open_all(settings: Settings, attempt: Callable[[Path], Opened]) -> ByVersion[Opened]:
@@ -86,10 +85,12 @@ def _open_versions(model: Path, attempt: Callable[[Path], Opened]) -> tuple[dict
 class Repository:
     """Loads every version of the models that can be served, and finds the one that a request names."""
 
-    def __init__(self, settings: Settings, load: Callable[[Path], Artifact], metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, load: Callable[[Path], Artifact], observe: Callable[[Artifact], Observer]
+    ) -> None:
         self._settings = settings
         self._load = load
-        self._metrics = metrics
+        self._observe = observe
         self._served: ByVersion[Served] = {}
 
     def load(self) -> bool:
@@ -123,7 +124,7 @@ class Repository:
 
     def _serve(self, folder: Path) -> Served:
         artifact = self._load(folder)
-        tally = self._metrics.serve(artifact)
+        tally = self._observe(artifact)
         batcher = Batcher(
             artifact.predict,
             call_queries=artifact.metadata.batch_sizes[-1],

@@ -3,8 +3,8 @@
 import json
 from typing import NamedTuple
 
-from service import problems
-from service.problems import FieldError, Problem, ProblemDocument
+from service import errors as problems
+from service.errors import FieldError, Problem, ProblemDocument
 
 
 class Sample(NamedTuple):

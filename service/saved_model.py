@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.artifact import Artifact
-from service.problems import BrokenArtifact
+from service.errors import BrokenArtifact
 from service.repository import open_all
 from service.settings import Settings
 

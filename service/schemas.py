@@ -21,8 +21,8 @@ from pydantic import (
 from typing_extensions import TypeAliasType, TypedDict
 
 from service.artifact import Artifact, Prediction
+from service.errors import ProblemDocument
 from service.metadata import Evidence
-from service.problems import ProblemDocument
 from service.queries import Batch, Broken, Queries, Query, whole
 
 RUNNERS_UP = 3

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import WithJsonSchema as Documented
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
-from service.problems import quoted
+from service.errors import quoted
 from service.queries import Queries, Query, broken, whole
 
 # TensorFlow Serving's. Its requests are read by hand, since their refusals are in its words.

@@ -2,7 +2,7 @@
 
 import re
 
-from service.problems import InvalidArgument
+from service.errors import InvalidArgument
 
 
 def version_number(version: str | None) -> int | None:

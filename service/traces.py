@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, request
 
-from service.receipt import Ended, when_ended
+from service.receipt import when_ended
+from service.records import Ended
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

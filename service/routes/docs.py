@@ -10,9 +10,10 @@ from flask import Blueprint, Response, abort, current_app, render_template, send
 
 from service import openapi, security
 from service.artifact import Artifact
-from service.operations import HTML, JSON, described
-from service.problems import BrokenArtifact
-from service.receipt import cached
+from service.caching import cached
+from service.errors import BrokenArtifact
+from service.media_types import HTML, JSON
+from service.operations import described
 from service.repository import Repository
 from service.settings import Settings
 

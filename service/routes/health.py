@@ -2,8 +2,8 @@
 
 from flask import Blueprint, Response, jsonify
 
+from service.errors import BrokenArtifact
 from service.operations import described
-from service.problems import BrokenArtifact
 from service.repository import Repository
 from service.schemas import LiveResponse, Model, ReadyResponse
 

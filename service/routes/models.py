@@ -2,9 +2,9 @@
 
 from flask import Blueprint, Response, jsonify
 
+from service.caching import cached
+from service.errors import BrokenArtifact
 from service.operations import described
-from service.problems import BrokenArtifact
-from service.receipt import cached
 from service.repository import Repository
 from service.schemas import ModelsResponse
 

@@ -11,8 +11,9 @@ from pydantic_core import to_json
 from service.artifact import Artifact, Prediction
 from service.asking import ask
 from service.body import load, receive, validate
-from service.operations import ASKING, FINDING, JSON, READING, described
-from service.problems import BadHeader, BrokenArtifact, FieldError, Invalid, InvalidArgument
+from service.errors import BadHeader, BrokenArtifact, FieldError, Invalid, InvalidArgument
+from service.media_types import JSON
+from service.operations import ASKING, FINDING, READING, described
 from service.repository import Repository, Served
 from service.settings import Settings
 from service.tensor_schemas import (

@@ -8,9 +8,10 @@ from flask import Blueprint, Response, make_response, render_template, send_from
 
 from service import security
 from service.artifact import Artifact
-from service.operations import FINDING, HTML, described
-from service.problems import BrokenArtifact
-from service.receipt import cached
+from service.caching import cached
+from service.errors import BrokenArtifact
+from service.media_types import HTML
+from service.operations import FINDING, described
 from service.repository import Repository
 from service.settings import Settings
 

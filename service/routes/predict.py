@@ -5,19 +5,12 @@ from pydantic import TypeAdapter
 
 from service import ndjson
 from service.asking import answer, ask, choose_by_body
-from service.operations import ASKING_BY_BODY, JSON, NDJSON, described
-from service.problems import FieldError, Invalid
+from service.errors import FieldError, Invalid
+from service.media_types import JSON, NDJSON
+from service.operations import ASKING_BY_BODY, described
 from service.queries import Broken
 from service.repository import Repository
-from service.schemas import (
-    Answer,
-    BatchRequest,
-    BatchResponse,
-    Lines,
-    Model,
-    PredictRequest,
-    PredictResponse,
-)
+from service.schemas import Answer, BatchRequest, BatchResponse, Lines, Model, PredictRequest, PredictResponse
 from service.settings import Settings
 
 PREDICTED, BATCH = TypeAdapter(PredictResponse), TypeAdapter(BatchResponse)

@@ -5,9 +5,10 @@ from contextlib import suppress
 from flask import Blueprint, Response, abort, render_template
 
 from service import security
-from service.operations import HTML, described
-from service.problems import BrokenArtifact
-from service.receipt import cached
+from service.caching import cached
+from service.errors import BrokenArtifact
+from service.media_types import HTML
+from service.operations import described
 from service.repository import Repository
 from service.samples import SAMPLES
 

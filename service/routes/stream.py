@@ -8,8 +8,9 @@ from pydantic import TypeAdapter
 
 from service.asking import ask_by_character, choose
 from service.body import parse
-from service.operations import ASKING, ASKING_BY_BODY, EVENTS, described
-from service.problems import DuplicateKey, Problem
+from service.errors import DuplicateKey, Problem
+from service.media_types import EVENTS
+from service.operations import ASKING, ASKING_BY_BODY, described
 from service.repository import Repository
 from service.schemas import Character, DoneResponse, Event, Model, QueryRequest
 from service.settings import Settings

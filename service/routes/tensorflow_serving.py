@@ -13,8 +13,9 @@ from werkzeug.routing import BaseConverter
 from service.artifact import Prediction
 from service.asking import ask
 from service.body import load, receive, validate
-from service.operations import ASKING, FINDING, JSON, READING, described
-from service.problems import InvalidArgument, UnknownModel, Unreadable
+from service.errors import InvalidArgument, UnknownModel, Unreadable
+from service.media_types import JSON
+from service.operations import ASKING, FINDING, READING, described
 from service.queries import Queries
 from service.repository import Repository, Served
 from service.settings import Settings

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from service.artifact import Artifact, Prediction
-from service.problems import BrokenArtifact
+from service.errors import BrokenArtifact
 from tests.conftest import newest
 from tests.service.conftest import edit_metadata
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service import batcher as batcher_module
 from service.artifact import Prediction
 from service.batcher import Answered, Batcher
-from service.problems import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
+from service.errors import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
 
 Queries = list[str]
 Asked: TypeAlias = "gevent.Greenlet[..., Answered]"
@@ -30,6 +30,10 @@ class Seen:
         self.calls: list[int] = []
         self.depths: list[int] = []
         self.called, self.queued = self.calls.append, self.depths.append
+
+    def answered(self, queries: Queries, answered: Answered) -> None: ...
+
+    def refused(self, problem: Problem) -> None: ...
 
 
 def batcher_of(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from service.errors import BrokenArtifact
 from service.metadata import Metadata, verify
-from service.problems import BrokenArtifact
 from tests.service.conftest import edit_metadata
 from training import metadata as training_metadata
 

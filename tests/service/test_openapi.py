@@ -8,8 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 
+from service.errors import Problem
 from service.openapi import document
-from service.problems import Problem
 from service.samples import SAMPLES
 from tests.service.conftest import METADATA, StandIn, app_of
 

@@ -3,7 +3,7 @@ from typing import NoReturn
 import pytest
 from flask.testing import FlaskClient
 
-from service.problems import FieldError, Invalid, QueueFull
+from service.errors import FieldError, Invalid, QueueFull
 
 
 def test_an_unknown_route_is_a_problem(client: FlaskClient) -> None:

@@ -5,9 +5,9 @@ from typing import Any, cast
 import pytest
 
 from service.artifact import Artifact
+from service.errors import BrokenArtifact, UnknownModel
 from service.metadata import Metadata, verify
 from service.metrics import Metrics
-from service.problems import BrokenArtifact, UnknownModel
 from service.repository import Repository, open_all
 from service.settings import Settings
 from tests.service.conftest import METADATA, SHA256
@@ -26,7 +26,7 @@ def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
     for folder in folders:
         (artifacts / folder).mkdir(parents=True)
     return Repository(
-        Settings(artifacts=artifacts, models=models), lambda folder: cast(Artifact, Loaded(folder)), Metrics()
+        Settings(artifacts=artifacts, models=models), lambda folder: cast(Artifact, Loaded(folder)), Metrics().serve
     )
 
 
@@ -119,7 +119,7 @@ def test_loading_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         raise RuntimeError("of some kind")
 
     (tmp_path / "adder" / "1").mkdir(parents=True)
-    assert not Repository(Settings(artifacts=tmp_path), load, Metrics()).load()
+    assert not Repository(Settings(artifacts=tmp_path), load, Metrics().serve).load()
     assert "RuntimeError: of some kind" in caplog.text
 
 

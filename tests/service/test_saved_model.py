@@ -9,7 +9,7 @@ import pytest
 
 from service import saved_model
 from service.artifact import Artifact
-from service.problems import BrokenArtifact
+from service.errors import BrokenArtifact
 from tests.conftest import ROOT, newest
 from training import metadata
 

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from gunicorn.workers.base import Worker
 
-from service.problems import http_name
+from service.errors import http_name
 from service.samples import SAMPLES
 
 

@@ -1,0 +1,3 @@
+"""The media types of bodies."""
+
+JSON, HTML, NDJSON, EVENTS = "application/json", "text/html", "application/x-ndjson", "text/event-stream"
