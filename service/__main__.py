@@ -9,8 +9,8 @@ from typing import Unpack
 import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
-from service.answers import Character, Explanation, Prediction
-from service.client import URL, Choice, Client, ClientError, Options, Refused
+from service.client.client import URL, Choice, Client, ClientError, Options, Refused
+from service.client.types import Character, Explanation, Prediction
 
 COMPLETE = "_ADDER_COMPLETE"  # the variable by which a shell asks for completions
 SHELLS: dict[str, tuple[type[ShellComplete], str]] = {  # and how click's script for each runs this command line

@@ -5,23 +5,24 @@ from pathlib import Path
 
 from flask import Flask
 
-from service import problems, receipt
-from service.artifact import Artifact
-from service.logs import log_access
-from service.metrics import Metrics
-from service.repository import Repository
+from service.models.artifact import Artifact
+from service.models.repository import Repository
+from service.rest import problem_details
 from service.routes.docs import docs_routes
 from service.routes.explain import explain_routes
 from service.routes.health import health_routes
-from service.routes.metrics import metrics_routes
 from service.routes.models import models_routes
 from service.routes.open_inference import open_inference_routes
 from service.routes.pages import pages_routes
 from service.routes.predict import predict_routes
-from service.routes.problems import problems_routes
+from service.routes.problem_pages import problems_routes
+from service.routes.prometheus import metrics_routes
 from service.routes.stream import stream_routes
 from service.routes.tensorflow_serving import tensorflow_serving_routes
 from service.settings import Settings
+from service.telemetry import middleware
+from service.telemetry.logs import log_access
+from service.telemetry.metrics import Metrics
 
 
 def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.load) -> Flask:
@@ -30,8 +31,8 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     app.url_map.merge_slashes = False  # a path with a doubled slash is not found; no client is sent elsewhere
     metrics = app.extensions["metrics"] = Metrics()
     repository = app.extensions["repository"] = Repository(settings, load, metrics.serve)
-    receipt.register(app, metrics.ended, *([log_access] if settings.access_log else []))
-    problems.register(app)
+    middleware.register(app, metrics.ended, *([log_access] if settings.access_log else []))
+    problem_details.register(app)
     app.register_blueprint(health_routes(repository))
     app.register_blueprint(metrics_routes(metrics))
     app.register_blueprint(models_routes(repository))

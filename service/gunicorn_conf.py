@@ -21,17 +21,17 @@ import numpy as np
 from flask import Flask
 from pydantic import ValidationError
 
-from service import shared_values, traces
 from service.app import create_app
-from service.artifact import Artifact
 from service.errors import BrokenArtifact
-from service.logs import QuietLogger, configuration, from_native_code, log_native
-from service.metadata import verify
-from service.problems import raw_response
-from service.receipt import make_request_id
-from service.repository import open_all
-from service.saved_model import Checked
+from service.models.artifact import Artifact
+from service.models.metadata import verify
+from service.models.repository import open_all
+from service.models.saved_model_check import Checked
+from service.rest.problem_details import raw_response
 from service.settings import Settings
+from service.telemetry import multiprocess, traces
+from service.telemetry.logs import QuietLogger, configuration, from_native_code, log_native
+from service.telemetry.middleware import make_request_id
 from service.worker import PunctualWorker
 
 # Each connection is an open file, and the usual 1024 are fewer than the 1000 connections and what else is open.
@@ -41,7 +41,7 @@ if _soft != resource.RLIM_INFINITY and _soft < OPEN_FILES:
     _most = OPEN_FILES if _hard == resource.RLIM_INFINITY else min(OPEN_FILES, _hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _hard))
 
-# For service.saved_model. oneDNN, unless it is off, announces itself on stderr whatever the log level.
+# For service.models.saved_model_check. oneDNN, unless it is off, announces itself on stderr whatever the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -106,7 +106,7 @@ def on_starting(_master: Any) -> None:
 def when_ready(_master: Any) -> None:
     """In the master, once, when it listens, and before any fork."""
     try:
-        shared_values.prepare()
+        multiprocess.prepare()
     except OSError as error:
         sys.exit(f"error: there is no place for the numbers of GET /metrics: {error}: set PROMETHEUS_MULTIPROC_DIR")
 
@@ -123,7 +123,7 @@ def on_reload(master: Any) -> None:
 
 def check_saved_models() -> None:
     """Note what TensorFlow finds out about each version. Raises BrokenArtifact where that cannot be found out."""
-    command = [sys.executable, "-m", "service.saved_model"]
+    command = [sys.executable, "-m", "service.models.saved_model_check"]
     checked = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603  our own
     log_native(checked.stderr)
     if checked.returncode != 0:
@@ -143,7 +143,7 @@ def pre_fork(master: Any, worker: Any) -> None:
 
 def post_fork(_master: Any, worker: Any) -> None:
     """In each worker, at its begin."""
-    shared_values.share(worker.slot)
+    multiprocess.share(worker.slot)
 
 
 def post_worker_init(worker: Any) -> None:
@@ -173,12 +173,12 @@ def post_worker_init(worker: Any) -> None:
 def child_exit(_master: Any, worker: Any) -> None:
     """In the master, when a worker has ended."""
     worker.loaded[worker.slot] = False
-    shared_values.forget(worker.slot)
+    multiprocess.forget(worker.slot)
 
 
 def on_exit(_master: Any) -> None:
     """In the master, at its end."""
-    shared_values.discard()
+    multiprocess.discard()
 
 
 def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str) -> None:

@@ -17,7 +17,7 @@ from gunicorn.http import get_parser
 from gunicorn.http.errors import InvalidHeader, NoMoreData
 from gunicorn.workers.ggevent import GeventWorker
 
-from service import connection
+from service.rest import connection
 
 YIELD_SECONDS = 0.002  # for a worker that has fewer connections to take the next
 UNREAD_BYTES = 65536  # of a body that was answered unread: beyond, the connection is closed

@@ -8,13 +8,14 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, current_app, render_template, send_from_directory
 
-from service import openapi, security
-from service.artifact import Artifact
-from service.caching import cached
 from service.errors import BrokenArtifact
-from service.media_types import HTML, JSON
-from service.operations import described
-from service.repository import Repository
+from service.models.artifact import Artifact
+from service.models.repository import Repository
+from service.openapi.document import document as openapi_document
+from service.openapi.operations import described
+from service.rest import security
+from service.rest.caching import cached
+from service.rest.media_types import HTML, JSON
 from service.settings import Settings
 
 # Swagger UI's own files, by the media type that they have.
@@ -29,7 +30,7 @@ def docs_routes(repository: Repository, settings: Settings) -> Blueprint:
 
     @lru_cache(maxsize=1)
     def document(*artifacts: Artifact) -> str:
-        return json.dumps(openapi.document(current_app, artifacts, settings.max_batch_queries))
+        return json.dumps(openapi_document(current_app, artifacts, settings.max_batch_queries))
 
     @routes.get("/openapi.json")
     @described("Describe this service in OpenAPI", dict[str, Any], problems=(BrokenArtifact,), is_cached=True)

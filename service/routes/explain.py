@@ -4,10 +4,10 @@ import numpy as np
 from flask import Blueprint, Response
 from pydantic import TypeAdapter
 
-from service.asking import ask, choose_by_body
-from service.operations import ASKING_BY_BODY, described
-from service.repository import Repository, Served
-from service.schemas import ExplainResponse, Model, QueryRequest
+from service.models.repository import Repository, Served
+from service.openapi.operations import ASKING_BY_BODY, described
+from service.rest.inference import ask, choose_by_body
+from service.rest.schemas import ExplainResponse, Model, QueryRequest
 from service.settings import Settings
 
 EXPLAINED = TypeAdapter(ExplainResponse)

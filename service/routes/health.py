@@ -3,9 +3,9 @@
 from flask import Blueprint, Response, jsonify
 
 from service.errors import BrokenArtifact
-from service.operations import described
-from service.repository import Repository
-from service.schemas import LiveResponse, Model, ReadyResponse
+from service.models.repository import Repository
+from service.openapi.operations import described
+from service.rest.schemas import LiveResponse, Model, ReadyResponse
 
 
 def health_routes(repository: Repository) -> Blueprint:

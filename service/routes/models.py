@@ -2,11 +2,11 @@
 
 from flask import Blueprint, Response, jsonify
 
-from service.caching import cached
 from service.errors import BrokenArtifact
-from service.operations import described
-from service.repository import Repository
-from service.schemas import ModelsResponse
+from service.models.repository import Repository
+from service.openapi.operations import described
+from service.rest.caching import cached
+from service.rest.schemas import ModelsResponse
 
 
 def models_routes(repository: Repository) -> Blueprint:

@@ -8,15 +8,14 @@ import numpy as np
 from flask import Blueprint, Response, g, jsonify, request
 from pydantic_core import to_json
 
-from service.artifact import Artifact, Prediction
-from service.asking import ask
-from service.body import load, receive, validate
 from service.errors import BadHeader, BrokenArtifact, FieldError, Invalid, InvalidArgument
-from service.media_types import JSON
-from service.operations import ASKING, FINDING, READING, described
-from service.repository import Repository, Served
-from service.settings import Settings
-from service.tensor_schemas import (
+from service.models.artifact import Artifact, Prediction
+from service.models.repository import Repository, Served
+from service.openapi.operations import ASKING, FINDING, READING, described
+from service.rest.body import load, receive, validate
+from service.rest.inference import ask
+from service.rest.media_types import JSON
+from service.routes.tensor_schemas import (
     IndexEntry,
     InferRequest,
     InferResponse,
@@ -29,7 +28,8 @@ from service.tensor_schemas import (
     TensorMetadata,
     WantedOutput,
 )
-from service.tensors import text_of, version_number
+from service.routes.tensors import text_of, version_number
+from service.settings import Settings
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 LENGTH = {

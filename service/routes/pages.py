@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from flask import Blueprint, Response, make_response, render_template, send_from_directory
 
-from service import security
-from service.artifact import Artifact
-from service.caching import cached
 from service.errors import BrokenArtifact
-from service.media_types import HTML
-from service.operations import FINDING, described
-from service.repository import Repository
+from service.models.artifact import Artifact
+from service.models.repository import Repository
+from service.openapi.operations import FINDING, described
+from service.rest import security
+from service.rest.caching import cached
+from service.rest.media_types import HTML
 from service.settings import Settings
 
 STATIC = Path(__file__).parent.parent / "static"

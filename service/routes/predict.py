@@ -3,14 +3,14 @@
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
 
-from service import ndjson
-from service.asking import answer, ask, choose_by_body
 from service.errors import FieldError, Invalid
-from service.media_types import JSON, NDJSON
-from service.operations import ASKING_BY_BODY, described
-from service.queries import Broken
-from service.repository import Repository
-from service.schemas import Answer, BatchRequest, BatchResponse, Lines, Model, PredictRequest, PredictResponse
+from service.models.queries import Broken
+from service.models.repository import Repository
+from service.openapi.operations import ASKING_BY_BODY, described
+from service.rest import ndjson
+from service.rest.inference import answer, ask, choose_by_body
+from service.rest.media_types import JSON, NDJSON
+from service.rest.schemas import Answer, BatchRequest, BatchResponse, Lines, Model, PredictRequest, PredictResponse
 from service.settings import Settings
 
 PREDICTED, BATCH = TypeAdapter(PredictResponse), TypeAdapter(BatchResponse)

@@ -6,13 +6,13 @@ from typing import Any
 from flask import Blueprint, Response, request, stream_with_context
 from pydantic import TypeAdapter
 
-from service.asking import ask_by_character, choose
-from service.body import parse
 from service.errors import DuplicateKey, Problem
-from service.media_types import EVENTS
-from service.operations import ASKING, ASKING_BY_BODY, described
-from service.repository import Repository
-from service.schemas import Character, DoneResponse, Event, Model, QueryRequest
+from service.models.repository import Repository
+from service.openapi.operations import ASKING, ASKING_BY_BODY, described
+from service.rest.body import parse
+from service.rest.inference import ask_by_character, choose
+from service.rest.media_types import EVENTS
+from service.rest.schemas import Character, DoneResponse, Event, Model, QueryRequest
 from service.settings import Settings
 
 CHARACTER, DONE = TypeAdapter(Character), TypeAdapter(DoneResponse)

@@ -10,23 +10,23 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from werkzeug.routing import BaseConverter
 
-from service.artifact import Prediction
-from service.asking import ask
-from service.body import load, receive, validate
 from service.errors import InvalidArgument, UnknownModel, Unreadable
-from service.media_types import JSON
-from service.operations import ASKING, FINDING, READING, described
-from service.queries import Queries
-from service.repository import Repository, Served
-from service.settings import Settings
-from service.tensor_schemas import (
+from service.models.artifact import Prediction
+from service.models.queries import Queries
+from service.models.repository import Repository, Served
+from service.openapi.operations import ASKING, FINDING, READING, described
+from service.rest.body import load, receive, validate
+from service.rest.inference import ask
+from service.rest.media_types import JSON
+from service.routes.tensor_schemas import (
     ColumnsResponse,
     MetadataResponse,
     RowsResponse,
     StatusResponse,
     TensorFlowServingRequest,
 )
-from service.tensors import text_of, version_number
+from service.routes.tensors import text_of, version_number
+from service.settings import Settings
 
 INPUT, SIGNATURE = "query", "serving_default"
 LABEL = {"label": {"description": "No version has one.", "type": "string"}}

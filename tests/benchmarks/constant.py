@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from service import repository
-from service.artifact import Prediction
-from service.batcher import Answered, Batcher
 from service.gunicorn_conf import *  # noqa: F403  gunicorn reads the names of this module
+from service.models import repository
+from service.models.artifact import Prediction
+from service.models.batcher import Answered, Batcher
 
 _PREDICTION = Prediction("579", 1.0, np.zeros((4, 12), np.float32))
 

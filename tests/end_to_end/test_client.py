@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.answers import Character, Prediction
-from service.client import Client, Refused
+from service.client.client import Client, Refused
+from service.client.types import Character, Prediction
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import Service, free_port
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from service.artifact import Artifact
+from service.models.artifact import Artifact
 from tests.end_to_end.conftest import Service
 from training import metadata
 

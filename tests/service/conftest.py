@@ -13,8 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.app import create_app
-from service.artifact import Prediction
-from service.metadata import Evidence, Golden, Margin, Metadata, Part
+from service.models.artifact import Prediction
+from service.models.metadata import Evidence, Golden, Margin, Metadata, Part
 from service.settings import Settings
 
 METADATA = Metadata(

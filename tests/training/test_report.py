@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
-from service.metadata import verify
+from service.models.metadata import verify
 from tests.conftest import ROOT, missing, newest, run_training
 from training import evaluate, metadata, report, task
 

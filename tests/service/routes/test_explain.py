@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from service.artifact import Prediction
+from service.models.artifact import Prediction
 from tests.service.conftest import METADATA, SHA256, StandIn, app_of
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
-from service.artifact import Prediction
+from service.models.artifact import Prediction
 from tests.service.conftest import EVIDENCE, METADATA, SHA256, StandIn, app_loading
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from service.artifact import Prediction
+from service.models.artifact import Prediction
 from tests.service.conftest import METADATA, SHA256, Failing, StandIn, app_of
 
 
@@ -261,7 +261,7 @@ def test_a_deadline_that_is_none_is_refused(client: FlaskClient, asked: str) -> 
 
 
 def test_a_client_that_left_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.batcher.LOOKS_AFTER_SECONDS", 0)
+    monkeypatch.setattr("service.models.batcher.LOOKS_AFTER_SECONDS", 0)
     network = Slow()
     app = app_of(network, tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,0 +1,4 @@
+"""The client of a running service. Requires requests and pydantic alone.
+
+Nothing here imports another package of this repository.
+"""

@@ -1,0 +1,4 @@
+"""What all routes share: bodies, schemas, inference, NDJSON, problem documents, headers.
+
+No route and no dialect here.
+"""

@@ -1,0 +1,150 @@
+import hashlib
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from service.errors import BrokenArtifact
+from service.models.artifact import Artifact, Prediction
+from tests.conftest import newest
+from tests.service.conftest import edit_metadata
+
+MODELS = ["adder", "cho2014", "last-digit", "sutskever2014"]
+
+
+@pytest.fixture(scope="module")
+def loaded(barely_trained: Path) -> Artifact:
+    return Artifact.load(barely_trained)
+
+
+def test_what_is_damaged_is_not_loaded(artifact: Path) -> None:
+    (artifact / "fingerprint.pb").write_bytes(b"")  # which TensorFlow would load
+    with pytest.raises(BrokenArtifact, match="has changed since it was exported"):
+        Artifact.load(artifact)
+
+
+def test_loading_calls_every_batch_size(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, predict = [], Artifact.predict
+
+    def noted(self: Artifact, queries: list[str]) -> list[Prediction]:
+        sizes.append(len(queries))
+        return predict(self, queries)
+
+    monkeypatch.setattr(Artifact, "predict", noted)
+    assert set(Artifact.load(barely_trained).metadata.batch_sizes) <= set(sizes)
+
+
+def test_what_was_not_exported_with_these_answers_is_refused(artifact: Path) -> None:
+    edit_metadata(artifact, golden=[{"query": "1+1", "answer": "no"}])
+    with pytest.raises(BrokenArtifact, match=r"answers 1\+1 with '.*', at its export with 'no'"):
+        Artifact.load(artifact)
+
+
+def test_an_alphabet_in_another_order_is_refused(artifact: Path) -> None:
+    edit_metadata(artifact, alphabet="9876543210+ ")
+    with pytest.raises(BrokenArtifact, match="has an alphabet in another order than its network"):
+        Artifact.load(artifact)
+
+
+def test_an_alphabet_of_another_size_is_refused(artifact: Path) -> None:
+    edit_metadata(artifact, alphabet="0123")
+    with pytest.raises(BrokenArtifact, match="has an alphabet of another size"):
+        Artifact.load(artifact)
+
+
+def test_what_cannot_be_loaded_is_refused(artifact: Path) -> None:
+    file = artifact / "serving_bytes.tflite"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(b"no flat buffer")
+    checksums = artifact / "checksums.txt"
+    checksums.write_text(checksums.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
+    with pytest.raises(BrokenArtifact, match="cannot be loaded"):
+        Artifact.load(artifact)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 7, 8, 15, 55, 56])
+def test_an_answer_does_not_depend_on_its_batch(loaded: Artifact, count: int) -> None:
+    queries = [f"{number % 1000}+{(7 * number) % 1000}" for number in range(900, 900 + count)]
+    predictions = loaded.predict(queries)
+    assert len(predictions) == count
+    for index in {0, count // 2, count - 1}:
+        [alone] = loaded.predict([queries[index]])
+        assert alone.answer == predictions[index].answer
+        assert alone.confidence == pytest.approx(predictions[index].confidence, abs=1e-5)
+        assert alone.probabilities == pytest.approx(predictions[index].probabilities, abs=1e-5)
+
+
+def test_the_next_batch_size_is_called(loaded: Artifact) -> None:
+    called = []
+
+    def network(size: int) -> Any:
+        return lambda _queries: called.append(size)
+
+    networks = {size: network(size) for size in loaded.metadata.batch_sizes}
+    artifact = Artifact(loaded.metadata, networks, MagicMock(), loaded.sha256, {})
+    for count in (1, 2, 7, 8, 29, 56):
+        artifact.predict(["1+1"] * count)
+    assert called == [1, 7, 7, 14, 56, 56]
+
+
+def test_more_queries_than_a_call_takes_are_an_error(loaded: Artifact) -> None:
+    with pytest.raises(ValueError, match="57 queries are more than one call answers"):
+        loaded.predict(["1+1"] * 57)
+
+
+def test_the_answers_are_those_of_the_saved_model(barely_trained: Path, loaded: Artifact) -> None:
+    queries = [f"{(37 * number) % 1000}+{(91 * number) % 1000}" for number in range(500)]
+    returned = tf.saved_model.load(str(barely_trained)).signatures["serving_default"](query=tf.constant(queries))
+    predictions = [loaded.predict([query])[0] for query in queries]
+    assert [each.answer.encode() for each in predictions] == returned["answer"].numpy().tolist()
+    for prediction, confidence in zip(predictions, returned["confidence"].numpy(), strict=True):
+        assert prediction.confidence == pytest.approx(confidence, abs=1e-5)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def shipped_network(request: pytest.FixtureRequest) -> Artifact:
+    """The newest version of each model; two of them feed back."""
+    return Artifact.load(newest(request.param))
+
+
+def test_what_is_decoded_is_what_is_predicted(shipped_network: Artifact) -> None:
+    for query in ["1+1", "50+49", *(golden.query for golden in shipped_network.metadata.golden)]:
+        [predicted] = shipped_network.predict([query])
+        decoded = np.stack(list(shipped_network.decode(query)))
+        spelled = "".join(shipped_network.metadata.alphabet[token] for token in decoded.argmax(-1))
+        assert spelled == (predicted.answer + " ")[: len(predicted.probabilities)]
+        assert decoded == pytest.approx(predicted.steps, abs=1e-5)
+
+
+def test_what_is_decoded_comes_one_by_one_and_beside_others(loaded: Artifact) -> None:
+    alone = [list(loaded.decode(query)) for query in ("123+456", "999+1")]
+    together = zip(loaded.decode("123+456"), loaded.decode("999+1"), strict=False)
+    for first, second in zip(*alone, strict=False):
+        decoded = next(together)
+        assert (decoded[0] == first).all()
+        assert (decoded[1] == second).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_the_best_answer_is_the_one_that_is_given(shipped_network: Artifact, k: int) -> None:
+    for golden in shipped_network.metadata.golden:
+        [predicted] = shipped_network.predict([golden.query])
+        answers, probabilities = zip(*shipped_network.k_best(golden.query, k), strict=True)
+        assert answers[0] == golden.answer
+        assert probabilities[0] == pytest.approx(predicted.confidence, abs=1e-5)
+        assert list(probabilities) == sorted(probabilities, reverse=True)
+        assert len(set(answers)) == k
+        assert sum(probabilities) <= 1 + 1e-5
+
+
+def test_no_more_answers_are_given_than_there_are() -> None:
+    best = Artifact.load(newest("last-digit")).k_best("1+1", 100)
+    assert sorted(answer for answer, _ in best) == ["", *"+0123456789"]
+    assert sum(probability for _, probability in best) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_artifact_has_the_sum_of_its_checksums(barely_trained: Path, loaded: Artifact) -> None:
+    assert loaded.sha256 == hashlib.sha256((barely_trained / "checksums.txt").read_bytes()).hexdigest()

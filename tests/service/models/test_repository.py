@@ -1,0 +1,141 @@
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from service.errors import BrokenArtifact, UnknownModel
+from service.models.artifact import Artifact
+from service.models.metadata import Metadata, verify
+from service.models.repository import Repository, open_all
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from tests.service.conftest import METADATA, SHA256
+
+
+class Loaded:
+    def __init__(self, folder: Path) -> None:
+        if (folder / "broken").exists():
+            raise BrokenArtifact(f"{folder} is broken")
+        self.metadata: Metadata = METADATA.model_copy(update={"name": folder.parent.name, "version": int(folder.name)})
+        self.sha256 = SHA256
+        self.predict: Any = None
+
+
+def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
+    for folder in folders:
+        (artifacts / folder).mkdir(parents=True)
+    return Repository(
+        Settings(artifacts=artifacts, models=models), lambda folder: cast(Artifact, Loaded(folder)), Metrics().serve
+    )
+
+
+def test_the_newest_version_is_served(tmp_path: Path) -> None:
+    repository = repository_of(
+        tmp_path, "adder", "adder/1", "adder/2", "adder/10", "adder/.11.unfinished", "adder/²", "adder/v12"
+    )
+    assert repository.load()
+    assert repository.find().artifact.metadata.version == 10
+
+
+def test_a_broken_version_is_passed_over(tmp_path: Path) -> None:
+    repository = repository_of(tmp_path, "adder", "adder/1", "adder/2/broken")
+    assert repository.load()
+    assert repository.find().artifact.metadata.version == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "served"),
+    [
+        ("adder", ["adder 2", "adder 1"]),
+        ("adder,*", ["adder 2", "adder 1", "a 3", "z 1"]),
+        ("*", ["a 3", "adder 2", "adder 1", "z 1"]),
+        ("*,adder", ["a 3", "z 1", "adder 2", "adder 1"]),
+        ("z,adder,z", ["z 1", "adder 2", "adder 1"]),
+    ],
+)
+def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models: str, served: list[str]) -> None:
+    there = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty", ".hidden/1", "a name/1"]
+    repository = repository_of(tmp_path, models, *there)
+    assert repository.load()
+    assert [f"{each.metadata.name} {each.metadata.version}" for each in repository.all()] == served
+    default = repository.find().artifact.metadata
+    assert f"{default.name} {default.version}" == served[0]
+
+
+@pytest.mark.parametrize(
+    ("models", "problem"),
+    [
+        ("adder,empty", "empty holds no version"),
+        ("broken,*", "broken/1 is broken"),
+        ("none,*", "none holds no version"),
+    ],
+)
+def test_a_model_that_is_named_must_be_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, models: str, problem: str
+) -> None:
+    assert not repository_of(tmp_path, models, "adder/1", "empty", "broken/1/broken").load()
+    assert problem in caplog.text
+
+
+def test_some_model_must_be_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not repository_of(tmp_path, "*").load()
+    assert f"{tmp_path} holds no model" in caplog.text
+
+
+def test_a_model_and_a_version_can_be_named(tmp_path: Path) -> None:
+    repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
+    assert repository.load()
+    assert repository.find("adder", 1).artifact.metadata.version == 1
+    assert repository.find(version=1).artifact.metadata.name == "adder"
+    assert repository.find("z").artifact.metadata.name == "z"
+
+
+@pytest.mark.parametrize(("model", "version"), [("y", None), ("", None), ("z", 2), ("z", 0), (None, 3)])
+def test_what_there_is_is_named_where_something_else_is_wanted(
+    tmp_path: Path, model: str | None, version: int | None
+) -> None:
+    repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
+    assert repository.load()
+    with pytest.raises(UnknownModel, match=r"those there are, with their versions: adder \(2, 1\), z \(1\)$"):
+        repository.find(model, version)
+
+
+def test_nothing_is_served_until_it_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(BrokenArtifact, match="a model could not be loaded"):
+        repository_of(tmp_path, "adder", "adder/1").find()
+
+
+def test_what_cannot_be_loaded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    repository = repository_of(tmp_path, "adder", "adder/1/broken")
+    assert not repository.load()
+    with pytest.raises(BrokenArtifact, match="a model could not be loaded: the log says why"):
+        repository.find()
+    assert f"{tmp_path}/adder/1 is broken" in caplog.text
+
+
+def test_loading_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def load(_folder: Path) -> Artifact:
+        raise RuntimeError("of some kind")
+
+    (tmp_path / "adder" / "1").mkdir(parents=True)
+    assert not Repository(Settings(artifacts=tmp_path), load, Metrics().serve).load()
+    assert "RuntimeError: of some kind" in caplog.text
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BrokenArtifact, match=f"{tmp_path}/adder holds no version: export one, or set ADDER_ARTIFACTS"):
+        open_all(Settings(artifacts=tmp_path), verify)
+
+
+def test_the_check_passes_when_one_version_is_whole(artifact: Path) -> None:
+    shutil.copytree(artifact, artifact.with_name("2"))  # which says that it is version 1
+    assert list(open_all(Settings(artifacts=artifact.parent.parent), verify)["adder"]) == [1]
+
+
+def test_the_check_tells_what_is_wrong_with_the_newest(artifact: Path) -> None:
+    shutil.copytree(artifact, artifact.with_name("2"))
+    for version in ("1", "2"):
+        (artifact.with_name(version) / "saved_model.pb").unlink()
+    with pytest.raises(BrokenArtifact, match=r"/2/saved_model\.pb cannot be read"):
+        open_all(Settings(artifacts=artifact.parent.parent), verify)

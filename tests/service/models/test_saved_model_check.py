@@ -1,0 +1,80 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.errors import BrokenArtifact
+from service.models import saved_model_check
+from service.models.artifact import Artifact
+from tests.conftest import ROOT, newest
+from training import metadata
+
+
+def in_a_process(artifacts: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"ADDER_ARTIFACTS": str(artifacts)}
+    command = [sys.executable, "-m", "service.models.saved_model_check"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def differing(artifact: Path, shipped: Path) -> Path:
+    """The barely trained SavedModel, and for LiteRT another network: whole, and each good by itself."""
+    shutil.copy(shipped / "serving_bytes.tflite", artifact)
+    described = metadata.read(shipped)
+    metadata.write(artifact, described.model_copy(update={"version": 1}))
+    return artifact
+
+
+@pytest.mark.parametrize("name", ["adder", "cho2014", "last-digit", "sutskever2014"])
+def test_the_shipped_forms_agree(name: str) -> None:
+    saved_model_check.check(newest(name))
+
+
+def test_forms_that_differ_are_refused(differing: Path) -> None:
+    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+        saved_model_check.check(differing)
+
+
+def test_another_network_to_decode_with_is_refused(artifact: Path, shipped: Path) -> None:
+    described = metadata.read(artifact)
+    shutil.copy(shipped / "decoding.tflite", artifact)
+    metadata.write(artifact, described)
+    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+        saved_model_check.check(artifact)
+
+
+def test_other_best_answers_are_refused(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Artifact, "k_best", lambda *_: [("1", 1.0)])
+    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+        saved_model_check.check(barely_trained)
+
+
+def test_versions_that_differ_are_told(differing: Path) -> None:
+    told = in_a_process(differing.parent.parent)
+    assert told.returncode == 0
+    [(folder, checked)] = json.loads(told.stdout).items()
+    assert folder == str(differing)
+    assert "gives by LiteRT other probabilities than its SavedModel" in checked["problem"]
+    assert checked["signature"] == {}
+
+
+def test_nothing_to_load_is_one_line(tmp_path: Path) -> None:
+    told = in_a_process(tmp_path)
+    assert told.returncode == 1
+    assert told.stderr.startswith(f"error: {tmp_path / 'adder'} holds no version")
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_the_signature_of_versions_that_agree_is_told(artifact: Path) -> None:
+    [(folder, checked)] = json.loads(in_a_process(artifact.parent.parent).stdout).items()
+    assert folder == str(artifact)
+    assert checked["problem"] is None
+    assert checked["signature"]["method_name"] == "tensorflow/serving/predict"
+    query = checked["signature"]["inputs"]["query"]
+    assert query["dtype"] == "DT_STRING"
+    assert query["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
+    assert set(checked["signature"]["outputs"]) == {"answer", "probabilities", "confidence"}

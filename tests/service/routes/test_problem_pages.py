@@ -1,0 +1,55 @@
+import http
+import inspect
+import json
+import re
+import shlex
+from html import unescape
+
+import pytest
+from flask.testing import FlaskClient
+from gunicorn.workers.base import Worker
+
+from service.errors import http_name
+from service.openapi.examples import SAMPLES
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_problem_is_explained_where_its_type_points(client: FlaskClient, name: str) -> None:
+    document = SAMPLES[name].document
+    response = client.get(document["type"])
+    assert (response.status_code, response.mimetype) == (200, "text/html")
+    text = unescape(response.text)
+    for told in (document["title"], f"Status {document['status']}", SAMPLES[name].meaning, document["detail"]):
+        assert told in text
+    assert SAMPLES[name].text in text
+
+
+def test_the_request_on_a_page_works(client: FlaskClient) -> None:
+    [command] = re.findall("<code>(curl .*)</code>", client.get("/problems/invalid").text)
+    _, _, url, _, header, _, body = shlex.split(unescape(command))
+    response = client.post(url, data=body, headers=[header.split(": ")])
+    assert (response.status_code, response.get_json()["query"]) == (200, "123+456")
+
+
+def test_all_problems_are_listed(client: FlaskClient) -> None:
+    text = client.get("/problems").text
+    assert set(re.findall('href="/problems/([^"]*)"', text)) == set(SAMPLES)
+
+
+def test_what_gunicorn_and_flask_say_by_themselves_is_explained_too() -> None:
+    by_gunicorn = {int(status) for status in re.findall(r"status_int = (\d+)", inspect.getsource(Worker.handle_error))}
+    assert {400, 414, 431, 500, 501} < by_gunicorn
+    assert {http_name(status) for status in by_gunicorn | {404, 405, 416}} <= set(SAMPLES)
+
+
+def test_a_problem_that_is_not_there_is_one_that_is(client: FlaskClient) -> None:
+    response = client.get("/problems/nothing")
+    assert response.status_code == 404
+    assert json.loads(response.data)["type"] == f"/problems/{http_name(http.HTTPStatus.NOT_FOUND)}"
+
+
+def test_that_there_is_no_model_is_explained_without_one(broken_client: FlaskClient) -> None:
+    problem = broken_client.post("/predict", json={"query": "1+1"}).get_json(force=True)
+    response = broken_client.get(problem["type"])
+    assert response.status_code == 200
+    assert "curl" not in response.text
