@@ -9,7 +9,7 @@ from typing import Unpack
 import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
-from service.client.client import URL, Choice, Client, ClientError, Options, Refused
+from service.client.client import URL, Choice, Client, ClientError, HTTPStatusError, Options
 from service.client.types import Character, Explanation, Prediction
 
 COMPLETE = "_ADDER_COMPLETE"  # the variable by which a shell asks for completions
@@ -121,9 +121,9 @@ def _read(queries: Iterable[str]) -> Iterator[str]:
             yield query
 
 
-def _print(answer: Prediction | Refused) -> Refused | None:
+def _print(answer: Prediction | HTTPStatusError) -> HTTPStatusError | None:
     """Or give back what is no answer."""
-    if isinstance(answer, Refused):
+    if isinstance(answer, HTTPStatusError):
         return answer
     click.echo("abstained" if answer.abstained else answer.answer)
     for character in answer.characters or ():
@@ -133,7 +133,7 @@ def _print(answer: Prediction | Refused) -> Refused | None:
     return None
 
 
-def _print_stream(client: Client, query: str, **options: Unpack[Options]) -> Refused | None:
+def _print_stream(client: Client, query: str, **options: Unpack[Options]) -> HTTPStatusError | None:
     """The same while the answer comes."""
     try:
         for item in client.stream(query, model=options["model"], version=options["version"]):
@@ -143,7 +143,7 @@ def _print_stream(client: Client, query: str, **options: Unpack[Options]) -> Ref
                 _print_character(item)
             else:
                 click.echo(item.character.strip(), nl=False)
-    except Refused as refused:
+    except HTTPStatusError as refused:
         return refused
     return None
 

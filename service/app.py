@@ -1,4 +1,4 @@
-"""Wires the parts, nothing else."""
+"""Wires the parts of the application, and nothing else."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from flask import Flask
 
 from service.models.artifact import Artifact
+from service.models.native_stderr import capture_stderr
 from service.models.repository import Repository
 from service.rest import problem_details
 from service.routes.docs import docs_routes
@@ -15,8 +16,8 @@ from service.routes.models import models_routes
 from service.routes.open_inference import open_inference_routes
 from service.routes.pages import pages_routes
 from service.routes.predict import predict_routes
-from service.routes.problem_pages import problems_routes
-from service.routes.prometheus import metrics_routes
+from service.routes.problem_pages import problem_pages_routes
+from service.routes.prometheus import prometheus_routes
 from service.routes.stream import stream_routes
 from service.routes.tensorflow_serving import tensorflow_serving_routes
 from service.settings import Settings
@@ -26,15 +27,18 @@ from service.telemetry.metrics import Metrics
 
 
 def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.load) -> Flask:
-    """The WSGI application. It answers queries once `extensions["repository"]` has loaded."""
+    """The WSGI application. It answers queries after `load_models`."""
     app = Flask(__name__, static_folder=None)
-    app.url_map.merge_slashes = False  # a path with a doubled slash is not found; no client is sent elsewhere
+    app.url_map.merge_slashes = False  # a path with a double slash is not found, and not redirected
     metrics = app.extensions["metrics"] = Metrics()
-    repository = app.extensions["repository"] = Repository(settings, load, metrics.serve)
-    middleware.register(app, metrics.ended, *([log_access] if settings.access_log else []))
+    repository = app.extensions["repository"] = Repository(settings, load, metrics.observe_model)
+    observers = app.extensions["request_observers"] = [metrics.observe_request]
+    if settings.access_log:
+        observers.append(log_access)
+    middleware.register(app, observers)
     problem_details.register(app)
     app.register_blueprint(health_routes(repository))
-    app.register_blueprint(metrics_routes(metrics))
+    app.register_blueprint(prometheus_routes(metrics))
     app.register_blueprint(models_routes(repository))
     app.register_blueprint(predict_routes(repository, settings))
     app.register_blueprint(stream_routes(repository, settings))
@@ -43,5 +47,16 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     app.register_blueprint(open_inference_routes(repository, settings))
     app.register_blueprint(pages_routes(repository, settings))
     app.register_blueprint(docs_routes(repository, settings))
-    app.register_blueprint(problems_routes(repository))
+    app.register_blueprint(problem_pages_routes(repository))
     return app
+
+
+def load_models(app: Flask, workers: int) -> bool:
+    """Load the models of an application, one of `workers`. Returns whether it has one to serve."""
+    metrics: Metrics = app.extensions["metrics"]
+    metrics.workers.set(workers)
+    with capture_stderr():
+        loaded: bool = app.extensions["repository"].load()
+    if loaded:
+        metrics.workers_ready.set(1)
+    return loaded

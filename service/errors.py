@@ -4,38 +4,38 @@ Problem
 ├── Unreadable            400  not JSON, not UTF-8, nested too deep, too many keys
 │   └── DuplicateKey      400
 ├── BadHeader             400
-├── InvalidArgument       400  what TensorFlow Serving calls so, in its words
+├── InvalidArgument       400  TensorFlow Serving's error, in its words
 ├── Incomplete            400  a body shorter than announced, or badly chunked
-├── UnknownModel          404  no such model, or no such version of it
+├── ModelNotFound         404  no such model, or no such version of it
 ├── TooLarge              413
 ├── WrongContentType      415
 ├── WrongContentEncoding  415
 ├── Invalid               422  fields that break a rule, each named
-├── ClientLeft            499  and nobody reads it
+├── ClientDisconnected    499  for logs and metrics only: no client reads it
+├── InferenceError        500
 ├── QueueFull             503
-├── DeadlineExceeded      504
-├── NetworkFailed         500
-└── BrokenArtifact        503  a version that cannot be served, and never will be
+├── ModelUnavailable      503  a version that cannot be loaded, or no version at all
+└── DeadlineExceeded      504
 """
 
 import http
 import json
-from collections.abc import Mapping
-from typing import Any, ClassVar, NotRequired
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NotRequired, Self
 
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
 
 class FieldError(TypedDict):
-    """One broken rule: where, as a JSON pointer in a URI fragment (RFC 6901 section 6), and a sentence."""
+    """One broken rule: the field, as a JSON pointer in a URI fragment (RFC 6901 section 6), and a sentence."""
 
     pointer: str
     detail: str
 
 
 class ProblemDocument(TypedDict):
-    """What went wrong (RFC 9457). `type` is a path of this service, which tells more; `errors` are all rules that the
-    body breaks, and `example` is a body that works."""
+    """An error (RFC 9457). `type` is the path of a page that explains it; `errors` lists every rule that the body
+    breaks, and `example` is a body that works."""
 
     type: str
     title: str
@@ -46,50 +46,67 @@ class ProblemDocument(TypedDict):
 
 
 class Problem(Exception):
-    """An error of ours, with its sentence. `type` in the document is `/problems/<name>`."""
+    """An error with a sentence for the client. The `type` of its document is `/problems/<name>`."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     status: ClassVar[int]
-    meaning: ClassVar[str]  # and what to do
+    meaning: ClassVar[str]  # what it means, and what the client can do
     retry_after_seconds: ClassVar[int | None] = None
+    sample_arguments: ClassVar[tuple[Any, ...]] = ()  # of one such error: for its page and the OpenAPI document
 
-    def __init__(self, detail: str, errors: list[FieldError] | None = None) -> None:
+    def __init__(
+        self, detail: str, errors: Sequence[FieldError] = (), example: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.errors = errors or []
-        self.example: dict[str, Any] | None = None  # a body that works, set by whoever knows the route
+        self.errors = errors
+        self.example = example
+
+    @classmethod
+    def sample(cls) -> Self:
+        """One such error."""
+        return cls(*cls.sample_arguments)
+
+    def replace(self, *, detail: str | None = None, example: Mapping[str, Any] | None = None) -> Self:
+        """A copy with another detail, or with a body that works."""
+        copy = type(self).__new__(type(self))
+        Problem.__init__(copy, self.detail if detail is None else detail, self.errors, example or self.example)
+        return copy
 
     def document(self) -> ProblemDocument:
         """The problem document (RFC 9457 section 3)."""
         document = problem_document(self.name, self.title, self.status, self.detail)
         if self.errors:
-            document["errors"] = self.errors
+            document["errors"] = list(self.errors)
         if self.example is not None:
-            document["example"] = self.example
+            document["example"] = dict(self.example)
         return document
 
     def to_json(self) -> str:
-        """That document, in ASCII."""
+        """The problem document in ASCII."""
         return to_json(self.document())
 
 
 class Unreadable(Problem):
     name, title, status = "unreadable", "The body cannot be read as JSON", 400
-    meaning = "It is not JSON in UTF-8, or has NaN, or more keys or levels than are read. Send one JSON object."
+    meaning = "The body is not JSON in UTF-8, contains NaN, or has too many keys or levels. Send one JSON object."
+    sample_arguments = ("Expecting ',' delimiter: line 1 column 18 (char 17)",)
 
 
 class DuplicateKey(Unreadable):
-    name, title = "duplicate-key", "An object has a key twice"
-    meaning = "JSON does not say which of two values counts, so neither does. Name each field once."
+    name, title = "duplicate-key", "A key appears twice in an object"
+    meaning = "JSON does not define which of two values counts. Name each field once."
+    sample_arguments = ("query",)
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"the key {quoted(key)} stands twice in one object: name each field once")
+        super().__init__(f"the key {quoted(key)} appears twice in one object: name each field once")
 
 
 class BadHeader(Problem):
-    name, title, status = "bad-header", "A header cannot be understood", 400
-    meaning = "A header of the request has a value that means nothing. The detail names it, and what it may be."
+    name, title, status = "bad-header", "A header has an invalid value", 400
+    meaning = "The detail names the header, its value, and the values that are valid."
+    sample_arguments = ("Request-Timeout", "soon", "send a number of seconds above 0, like 2.5")
 
     def __init__(self, header: str, value: str, rule: str) -> None:
         super().__init__(f"the header {header} is {quoted(value)}: {rule}")
@@ -97,35 +114,40 @@ class BadHeader(Problem):
 
 class InvalidArgument(Problem):
     name, title, status = "invalid-argument", "The request breaks a rule of TensorFlow Serving's REST API", 400
-    meaning = "TensorFlow Serving would refuse the request too, and the sentence is the one that it has."
+    meaning = "TensorFlow Serving refuses the same request with the same sentence."
+    sample_arguments = ("Missing 'inputs' or 'instances' key",)
 
 
 class Incomplete(Problem):
     name, title, status = "incomplete", "The body ended early", 400
-    meaning = "Fewer bytes came than were announced, or badly chunked, or too slowly. Send them again, in one go."
+    meaning = "The body is shorter than announced, badly chunked, or arrived too slowly. Send it again without a pause."
+    sample_arguments = ("the body has 10 bytes, and 20 were announced: send it again without a pause",)
 
 
-class UnknownModel(Problem):
-    name, title, status = "unknown-model", "There is no such model", 404
-    meaning = "No model has this name, or none of its versions this number. GET /models lists those there are."
+class ModelNotFound(Problem):
+    name, title, status = "model-not-found", "The model does not exist", 404
+    meaning = "No model has this name, or it has no version with this number. GET /models lists all models."
+    sample_arguments = ("third", None, {"adder": [2, 1]})
 
     def __init__(self, model: str, version: int | None, known: dict[str, list[int]]) -> None:
-        wanted = quoted(model) if version is None else f"{quoted(model)} with version {version}"
-        there = ", ".join(f"{name} ({', '.join(map(str, versions))})" for name, versions in known.items())
-        super().__init__(f"there is no model {wanted}; those there are, with their versions: {there}")
+        asked = quoted(model) if version is None else f"{quoted(model)} with version {version}"
+        served = ", ".join(f"{name} ({', '.join(map(str, versions))})" for name, versions in known.items())
+        super().__init__(f"no model {asked} exists; the models, with their versions, are {served}")
 
 
 class TooLarge(Problem):
     name, title, status = "too-large", "The body is too large", 413
-    meaning = "Spread the queries over several requests, or send lines of application/x-ndjson, without a limit."
+    meaning = "Split the queries over several requests, or send lines as application/x-ndjson, which have no limit."
+    sample_arguments = (1_048_576,)
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"the body has more than {limit_bytes} bytes: send fewer queries in one request")
 
 
 class WrongContentType(Problem):
-    name, title, status = "wrong-content-type", "The body is not announced as JSON", 415
-    meaning = "Bodies are JSON, and have to say so. Send the header Content-Type: application/json."
+    name, title, status = "wrong-content-type", "The content type is not JSON", 415
+    meaning = "Bodies are JSON. Send the header Content-Type: application/json."
+    sample_arguments = ("text/plain",)
 
     def __init__(self, content_type: str) -> None:
         super().__init__(
@@ -134,8 +156,9 @@ class WrongContentType(Problem):
 
 
 class WrongContentEncoding(Problem):
-    name, title, status = "wrong-content-encoding", "The body is compressed in an unknown way", 415
-    meaning = "The compression that Content-Encoding names is not read. Send gzip, deflate, or none."
+    name, title, status = "wrong-content-encoding", "The content encoding is not supported", 415
+    meaning = "The compression that Content-Encoding names is not supported. Send gzip, deflate, or no compression."
+    sample_arguments = ("br",)
 
     def __init__(self, encoding: str) -> None:
         super().__init__(f"the content encoding is {quoted(encoding)}: send the body as it is, or in gzip or deflate")
@@ -143,64 +166,77 @@ class WrongContentEncoding(Problem):
 
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
-    meaning = "Each broken rule is listed, with the field as a JSON pointer (RFC 6901), and an example that works."
+    meaning = "The document lists each broken rule, with the field as a JSON pointer (RFC 6901), and a body that works."
+    sample_arguments = (
+        [
+            FieldError(
+                pointer="#/query", detail="the operand '007' has a leading zero: write it without, like '123+456'"
+            )
+        ],
+        1,
+    )
 
-    def __init__(self, errors: list[FieldError], broken: int) -> None:
-        more = f" (and {broken - 1} more)" if broken > 1 else ""
+    def __init__(self, errors: list[FieldError], count: int) -> None:
+        more = f" (and {count - 1} more)" if count > 1 else ""
         super().__init__(f"{errors[0]['pointer']}: {errors[0]['detail']}{more}", errors)
 
 
-class ClientLeft(Problem):
+class ClientDisconnected(Problem):
     """499 is nginx's; no RFC has a status for it."""
 
-    name, title, status = "client-left", "The client has closed the connection", 499
-    meaning = "Nobody reads this, but logs and metrics have it: who asked had closed the connection."
+    name, title, status = "client-disconnected", "The client has closed the connection", 499
+    meaning = "The client closed the connection before inference. Only logs and metrics show this problem."
 
     def __init__(self) -> None:
-        super().__init__("the client closed the connection before the network was asked")
+        super().__init__("the client closed the connection before inference")
+
+
+class InferenceError(Problem):
+    name, title, status = "inference-failed", "Inference failed", 500
+    meaning = "An internal error, which the log of the service explains. The same request may work again."
+
+    def __init__(self) -> None:
+        super().__init__("the call of the model that this request was part of failed: see the log of the service")
 
 
 class QueueFull(Problem):
-    name, title, status, retry_after_seconds = "queue-full", "Too many queries are waiting", 503, 1
-    meaning = "More queries wait for the network than may. Try again after the seconds that Retry-After names."
+    name, title, status, retry_after_seconds = "queue-full", "The queue is full", 503, 1
+    meaning = "As many queries wait for the model as may. Try again after the seconds that Retry-After names."
+    sample_arguments = (16_384, 16_384)
 
-    def __init__(self, waiting: int, limit: int) -> None:
-        super().__init__(f"{waiting} queries are waiting for the network, and at most {limit} may: try again")
+    def __init__(self, queued: int, limit: int) -> None:
+        super().__init__(f"{queued} queries are in the queue, and the limit is {limit}: try again")
+
+
+class ModelUnavailable(Problem):
+    name, title, status = "model-unavailable", "The model cannot be served", 503
+    meaning = "The service could not load a model. Its operator finds the reason in the log."
+    sample_arguments = ("no model could be loaded: see the log of the service",)
 
 
 class DeadlineExceeded(Problem):
-    name, title, status = "deadline-exceeded", "The network did not answer in time", 504
-    meaning = "The service's time for a request, or that of its Request-Timeout, was over. Try again, or allow more."
+    name, title, status = "deadline-exceeded", "The deadline has passed", 504
+    meaning = (
+        "The deadline of the service, or the request's Request-Timeout, has passed. Try again, or allow more time."
+    )
+    sample_arguments = (10,)
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the network did not answer this request within {seconds:g} seconds")
-
-
-class NetworkFailed(Problem):
-    name, title, status = "network-failed", "The network failed", 500
-    meaning = "A mistake of the service, whose log says more. The same request may work again."
-
-    def __init__(self) -> None:
-        super().__init__("the call of the network that this request was part of failed: the log says why")
-
-
-class BrokenArtifact(Problem):
-    name, title, status = "broken-artifact", "The artifact cannot be served", 503
-    meaning = "The service could load no network, and its log says why. Who runs it has to put that right."
+        super().__init__(f"the model did not answer this request within {seconds:g} seconds")
 
 
 def quoted(text: str) -> str:
-    """The text as it may stand in a sentence: in quotes, escaped, cut to 40 characters."""
+    """The text for a sentence: in quotes, escaped, cut to 40 characters."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
 def http_name(status: int) -> str:
-    """The name of the problem that is but a status."""
+    """The name of the problem that is only an HTTP status, like "not-found"."""
     return http.HTTPStatus(status).phrase.lower().replace(" ", "-")
 
 
 def http_document(status: int, detail: str) -> ProblemDocument:
-    """The problem document of a status that says all there is to say."""
+    """The problem document of a plain HTTP status."""
     return problem_document(http_name(status), http.HTTPStatus(status).phrase, status, detail)
 
 

@@ -1,19 +1,20 @@
-"""Every setting of the service, read from the environment."""
+"""The settings of the service, read from the environment."""
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many cores this process may use: its CPU affinity, and in a container its quota (cgroup v2 `cpu.max`, or v1),
-    rounded up."""
+    """The number of usable cores: the CPU affinity of this process, or the quota of its container (cgroup v2 `cpu.max`,
+    or v1) rounded up, if that is less."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
@@ -35,38 +36,58 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
-    artifacts: Path = Field(Path("model_artifacts"), description="Folder that holds `<model>/<version>/`.")
+    artifacts: Path = Field(Path("model_artifacts"), description="Folder of the models, with `<model>/<version>/`.")
     models: str = Field(
         "adder,*",
         pattern=rf"^({NAME}|\*)(,({NAME}|\*))*$",
-        description="Names of the models to serve; the first answers by default, `*` stands for all others by name.",
+        description="Models to serve, by name; the first is the default, `*` stands for all others.",
     )
     workers: int = Field(
         default_factory=usable_cores,
         ge=1,
         le=1024,
-        description="Processes; by default one for each core that may be used.",
+        description="Worker processes; by default one for each usable core.",
     )
-    max_batch_queries: int = Field(8192, ge=1, description="Queries that one request may hold.")
-    max_body_bytes: int = Field(1_048_576, ge=1, description="Largest body of a request.")
+    max_batch_queries: int = Field(8192, ge=1, description="Queries in one request, at most.")
+    max_body_bytes: int = Field(1_048_576, ge=1, description="Bytes in the body of a request, at most.")
     max_queued_queries: int = Field(
-        16_384, ge=1, description="Queries that may wait for one network in each worker; more get 503."
+        16_384, ge=1, description="Queries in the queue of a model in each worker, at most; more get 503."
     )
     deadline_seconds: float = Field(
-        10, gt=0, le=3600, description="How long a request may wait for the network; then 504."
+        10, gt=0, le=3600, description="Seconds that a request waits for the model, at most; then 504."
     )
-    receive_seconds: float = Field(10, gt=0, le=3600, description="How long a client may take to send a request.")
-    shutdown_seconds: int = Field(20, ge=1, description="How long a stopping worker goes on with begun requests.")
+    receive_seconds: float = Field(10, gt=0, le=3600, description="Seconds that a client may take to send a request.")
+    shutdown_seconds: int = Field(20, ge=1, description="Seconds that a stopping worker has to answer its requests.")
     log_format: Literal["json", "console"] = Field(
-        "json", description="`json`, an object a line, or `console`, for people."
+        "json", description="`json` (one object per line) or `console` (text)."
     )
-    access_log: bool = Field(False, description="Log each request: who asked what, what became of it, and the times.")
+    access_log: bool = Field(False, description="Log each request: method, path, status, model and times.")
 
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:
         if self.max_queued_queries < self.max_batch_queries:
             raise ValueError(
                 f"ADDER_MAX_QUEUED_QUERIES, {self.max_queued_queries}, is below ADDER_MAX_BATCH_QUERIES, "
-                f"{self.max_batch_queries}: a full batch would never be answered"
+                f"{self.max_batch_queries}: a full batch could never be answered"
             )
         return self
+
+    @property
+    def bind(self) -> str:
+        """The address for gunicorn's `bind`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address for a client on this machine."""
+        return f"localhost:{self.port}" if self.host in ("0.0.0.0", "::") else self.bind  # noqa: S104  compared only
+
+
+def settings_or_exit() -> Settings:
+    """The settings, or the end of the process with one line that names the variable and the rule."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        value = "".join(f"ADDER_{str(part).upper()} is {first['input']!r}: " for part in first["loc"])
+        sys.exit(f"error: {value}{first['msg'].removeprefix('Value error, ')}")

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, stricter with clients."""
+"""gunicorn's gevent worker with time limits for each connection. Works around gunicorn where it is too lenient."""
 
 import errno
 import socket
@@ -9,46 +9,60 @@ from typing import Any
 
 import gevent
 import gevent.socket
-import numpy as np
-import numpy.typing as npt
+import gunicorn.util
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.http import get_parser
 from gunicorn.http.errors import InvalidHeader, NoMoreData
 from gunicorn.workers.ggevent import GeventWorker
 
-from service.rest import connection
+from service.models.event_loop import request_started
+from service.rest.problem_details import raw_response
+from service.settings import Settings
+from service.telemetry.middleware import make_request_id
+from service.worker_board import WorkerBoard
 
-YIELD_SECONDS = 0.002  # for a worker that has fewer connections to take the next
-UNREAD_BYTES = 65536  # of a body that was answered unread: beyond, the connection is closed
-LINGER_SECONDS = 0.5  # for a client to read the last answer, and for its next request when the worker stops
+YIELD_SECONDS = 0.002  # for a worker with fewer connections to take the next
+MAX_UNREAD_BYTES = 65536  # of a body that was answered unread; with more, the connection is closed
+LINGER_SECONDS = 0.5  # for a client to read the last response, and for its next request when the worker stops
 
 
-class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """A loop of connections, none of which can keep its place, that want a Host.
+class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """gevent worker with a time limit for each connection; requires a Host header.
 
-    A connection that has not sent the headers of its next request within `receive_seconds` is closed. As long after a
-    request is handed to the application the socket is shut for receiving: its body ends there and gets 400.
-    `request_seconds` after, it is shut altogether.
+    A connection without a complete request head after `receive_seconds` is closed. `receive_seconds` after a request
+    was handed to the application, the socket is shut for receiving: its body ends there, and the response is 400.
+    After `request_seconds` the socket is shut altogether.
     """
 
+    board: WorkerBoard
+    index: int  # of this worker on the board
     receive_seconds: float
     request_seconds: float
-    loaded: npt.NDArray[np.bool_]  # shared by all workers, for each: whether it can answer
-    connections: npt.NDArray[np.int32]  # shared too: how many it has
     sockets: list[Any]
-    slot: int  # where in both this worker is
+
+    def assign(self, board: WorkerBoard, index: int, settings: Settings) -> None:
+        """In the master, before the fork: the place on the board, and the time limits."""
+        self.board, self.index = board, index
+        self.receive_seconds = settings.receive_seconds
+        # To receive the request, to wait for the model, and as long as the first to send the response.
+        self.request_seconds = 2 * settings.receive_seconds + settings.deadline_seconds
 
     def patch(self) -> None:
-        """Nothing but the listeners: the application waits for its clients alone, and TensorFlow's and LiteRT's threads
-        stay what they are."""
+        """Patch the listeners alone, instead of the standard library: the application waits for its clients only, and
+        the threads of LiteRT stay threads."""
         self.sockets = [
             gevent.socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
             for listener in self.sockets
         ]
 
+    def init_process(self) -> None:
+        """As gunicorn, but with errors as problem documents: gunicorn writes HTML."""
+        gunicorn.util.write_error = write_error
+        super().init_process()
+
     def run(self) -> None:
-        """Serve until told to stop, and then what has begun, for up to `graceful_timeout`."""
+        """Serve until the worker is told to stop; then finish its requests within `graceful_timeout`."""
         greenlets = Pool(self.worker_connections)
         servers = self.servers = [
             _Listener(listener, partial(self.handle, listener.getsockname()), spawn=greenlets)
@@ -59,41 +73,32 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
             server.init_socket()
         while self.alive:
             for server in servers:
-                server.look()
-            self._tend()
+                server.resume()
+            self._close_slow()
             gevent.sleep(0.5)
-        self.loaded[self.slot] = False
-        gevent.sleep(0.1)  # who connects now is left to workers that stay, if there are any
+        self.board.mark_unloaded(self.index)
+        gevent.sleep(0.1)  # new connections go to the workers that stay, if there are any
         for server in servers:
-            server.take(self.worker_connections)
+            server.drain(self.worker_connections)
             server.close()
         stopped = time.monotonic()
         while greenlets and time.monotonic() < stopped + self.cfg.graceful_timeout:
             if time.monotonic() > stopped + LINGER_SECONDS:
-                for client, begun in list(connection.begun.items()):
-                    if begun is None:
+                for client, started in list(request_started.items()):
+                    if started is None:
                         _shut(client, socket.SHUT_RDWR)
-            self._tend()
+            self._close_slow()
             gevent.sleep(0.1)
 
-    def may_accept(self) -> bool:
-        """One that could not load, or that is being replaced, leaves the connections to those that can answer."""
-        return bool(self.loaded[self.slot]) or not self.loaded.any()
-
-    def has_more_than_another(self) -> bool:
-        """By more than a quarter: a long batch wants a worker to itself, a crowd no exact shares."""
-        counts = self.connections[self.loaded]
-        return bool(counts.size and self.connections[self.slot] > 1.25 * counts.min())
-
     def handle(self, listener_name: Any, client: Any, address: Any) -> None:
-        """In a greenlet of its own: one connection, from its first request to its end."""
+        """Serve one connection, in a greenlet of its own, from its first request to its end."""
         request, answered = None, 0
-        connection.begun[client] = None
+        request_started[client] = None
         parser = get_parser(self.cfg, client, address)
         try:
             while True:
                 request = None
-                request = gevent.with_timeout(self.receive_seconds, _next, parser, timeout_value=None)
+                request = gevent.with_timeout(self.receive_seconds, _next_request, parser, timeout_value=None)
                 if request is None:
                     break
                 self.handle_request(listener_name, request, client, address)
@@ -104,82 +109,94 @@ class PunctualWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no t
             if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
                 self.log.exception("a connection failed")
         except Exception as error:
-            # The rest of a body that was answered unread may be badly chunked: too late for a second answer.
+            # The rest of a body that was answered unread may be badly chunked: too late for a second response.
             if parser.req_count > answered:
                 self.handle_error(request, client, address, error)
         finally:
-            del connection.begun[client]
-            self.connections[self.slot] -= 1
+            del request_started[client]
+            self.board.connections[self.index] -= 1
             for server in self.servers:
-                server.look()  # it may have fewer than another now
+                server.resume()  # another worker may have more connections now
             _close(client)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Hand a request to the application, unless it names no host (RFC 9112 section 3.2)."""
+        """Hand a request to the application, if it has a Host header (RFC 9112 section 3.2)."""
         if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
             raise InvalidHeader("Host is missing", req=req)
-        # A connection whose next request is always there already would never let the others come.
+        # A connection whose next request has always arrived already would never give way.
         gevent.sleep(0)
-        connection.begun[sock] = time.monotonic()
+        request_started[sock] = time.monotonic()
         super().handle_request(listener_name, req, sock, addr)
-        connection.begun[sock] = None
+        request_started[sock] = None
 
-    def _tend(self) -> None:
-        """At least once a second: tell the master that the loop turns, and shut out the slow."""
+    def _close_slow(self) -> None:
+        """At least once a second: notify the master, and shut connections that have passed their time limits."""
         self.notify()
-        for client, begun in list(connection.begun.items()):
-            seconds = 0 if begun is None else time.monotonic() - begun
+        for client, started in list(request_started.items()):
+            seconds = 0 if started is None else time.monotonic() - started
             if seconds > self.receive_seconds:
                 _shut(client, socket.SHUT_RDWR if seconds > self.request_seconds else socket.SHUT_RD)
 
 
 class _Listener(StreamServer):
-    """Asks before it takes a connection.
+    """Accepts a connection only if the board allows it.
 
-    Where it may not, it looks for none until it is told to again. Where another worker has fewer, it leaves that one a
-    moment to take it.
+    A worker without models stops accepting until it is resumed. A worker with most connections pauses, so that another
+    worker can take the next.
     """
 
-    max_accept = 16  # for each turn of the loop
-    worker: PunctualWorker
+    max_accept = 16  # in one turn of the event loop
+    worker: StrictGeventWorker
 
     def do_read(self) -> Any:
-        if not self.worker.may_accept():
+        board, index = self.worker.board, self.worker.index
+        if not board.may_accept(index):
             self.stop_accepting()
             return None
-        if self.worker.has_more_than_another():
+        if board.has_most_connections(index):
             self.stop_accepting()
-            gevent.spawn_later(YIELD_SECONDS, self._take_what_is_left)
+            gevent.spawn_later(YIELD_SECONDS, self._resume_after_pause)
             return None
         return self._accept()
 
-    def take(self, most: int) -> None:
-        """Connections that wait now."""
-        with suppress(OSError):  # the next turn of the loop meets it again, and deals with it
-            while most and self.worker.may_accept() and not self.full() and (accepted := self._accept()):
+    def drain(self, most: int) -> None:
+        """Take up to `most` connections that wait now."""
+        with suppress(OSError):  # the next turn of the event loop meets the error again, and handles it
+            while most and self._may_take() and (accepted := self._accept()):
                 self.do_handle(*accepted)
                 most -= 1
 
-    def look(self) -> None:
-        """For the next connections, unless it does or is closed."""
+    def resume(self) -> None:
+        """Accept connections again, unless the listener is closed."""
         if not self.closed:
             self.start_accepting()
 
-    def _take_what_is_left(self) -> None:
+    def _may_take(self) -> bool:
+        return self.worker.board.may_accept(self.worker.index) and not self.full()
+
+    def _resume_after_pause(self) -> None:
         if not self.closed:
-            self.take(1 + int(self.worker.connections[self.worker.slot]) // 4)
-            self.look()
+            self.drain(1 + int(self.worker.board.connections[self.worker.index]) // 4)
+            self.resume()
 
     def _accept(self) -> Any:
         accepted = super().do_read()
         if accepted:
-            self.worker.connections[self.worker.slot] += 1
+            self.worker.board.connections[self.worker.index] += 1
         return accepted
 
 
-def _next(parser: Any) -> Any:
-    """The next request of a connection, or None where the rest of the last one's body is more than may be read."""
-    return next(parser) if parser.finish_body(max_bytes=UNREAD_BYTES) else None
+def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str) -> None:
+    """Write a problem document, in place of gunicorn.util.write_error."""
+    with suppress(OSError):
+        gunicorn.util.write_nonblock(
+            client, raw_response(status_int, mesg or "the request cannot be read", make_request_id())
+        )
+
+
+def _next_request(parser: Any) -> Any:
+    """The next request of a connection; None if too much of the last body is unread."""
+    return next(parser) if parser.finish_body(max_bytes=MAX_UNREAD_BYTES) else None
 
 
 def _shut(client: Any, how: int) -> None:
@@ -188,9 +205,10 @@ def _shut(client: Any, how: int) -> None:
 
 
 def _close(client: Any) -> None:
-    """Closed with something unread, the connection would be reset, and the last answer lost with it."""
+    """Read what the client still sends, and close: with unread bytes the system would reset the connection, and the
+    client would lose the last response."""
     with suppress(OSError, gevent.Timeout), gevent.Timeout(LINGER_SECONDS):
         client.shutdown(socket.SHUT_WR)
         while client.recv(65536):
-            gevent.sleep(0.001)  # who sends without end holds up nobody
+            gevent.sleep(0.001)  # a client that sends without end holds up nobody
     client.close()

@@ -6,8 +6,8 @@
 It wants requests, pydantic and `service/answers.py`, and no other part of this repository.
 
 ClientError
-├── Refused       the service says why not: its problem document (RFC 9457)
-└── NotAnswered   no connection, nothing in time, or something else than the service's answer
+├── HTTPStatusError   the service says why not: its problem document (RFC 9457)
+└── TransportError    no connection, nothing in time, or something else than the service's answer
 """
 
 import json
@@ -47,7 +47,7 @@ class ClientError(Exception):
     """No answer; the sentence says why."""
 
 
-class Refused(ClientError):
+class HTTPStatusError(ClientError):
     """The service's problem document, its members as attributes."""
 
     def __init__(self, problem: Problem) -> None:
@@ -59,7 +59,7 @@ class Refused(ClientError):
         return self.detail
 
 
-class NotAnswered(ClientError):
+class TransportError(ClientError):
     """Nothing that the service says."""
 
 
@@ -96,7 +96,7 @@ class Client:
 
     Where there is no connection, it breaks or is silent, or 502 or 503 come back, it asks again up to `retries` times,
     after what `Retry-After` says or a pause that doubles. Each time the service is told to give up after
-    `answer_seconds`, and is waited for a second longer. All methods raise Refused and NotAnswered; those that return
+    `answer_seconds`, and is waited for a second longer. All methods raise HTTPStatusError and TransportError; those that return
     iterators do while these are read.
     """
 
@@ -135,15 +135,17 @@ class Client:
         return self._ask(PREDICTION, "POST", "/predict", json=_body({"query": query}, options))
 
     def predict_batch(self, queries: Sequence[str], **options: Unpack[BatchOptions]) -> list[Prediction]:
-        """The answers to some queries, in one request. Raises Refused, with all of `errors`, where any is bad."""
+        """The answers to some queries, in one request. Raises HTTPStatusError, with all of `errors`, where any is bad."""
         body = _body({"queries": list(queries)}, options)
         batch = self._ask(BATCH, "POST", "/predict/batch", json=body)
         # As JSON again: by it alone are dataclasses read strictly.
         answered = json.dumps([prediction | {"model": batch.model} for prediction in batch.predictions])
         return self._read(PREDICTIONS, answered.encode())
 
-    def predict_many(self, queries: Iterable[str], **options: Unpack[Options]) -> Iterator[Prediction | Refused]:
-        """The answers to any number of queries, in their order and while they come; Refused in the place of a bad one.
+    def predict_many(
+        self, queries: Iterable[str], **options: Unpack[Options]
+    ) -> Iterator[Prediction | HTTPStatusError]:
+        """The answers to any number of queries, in their order and while they come; HTTPStatusError in the place of a bad one.
 
         Queries are read, and sent, some at a time: requests reads no answer before it has sent the whole body, and the
         service does not read on while its answers are not read. What is sent at once fits between the two.
@@ -155,9 +157,9 @@ class Client:
             with self._response("POST", "/predict/batch", data="".join(lines).encode(), headers=headers) as response:
                 for query, line in zip_longest(some, self._lines(response)):
                     if query is None or line is None:
-                        raise NotAnswered(f"{self.url} was sent {len(some)} queries, and answered another number")
+                        raise TransportError(f"{self.url} was sent {len(some)} queries, and answered another number")
                     answer = self._read(LINE, line)
-                    yield Refused(answer) if isinstance(answer, Problem) else answer
+                    yield HTTPStatusError(answer) if isinstance(answer, Problem) else answer
 
     def stream(self, query: str, **choice: Unpack[Choice]) -> Iterator[Character | Prediction]:
         """The characters of the answer while the network writes them, its end included where there is room; at last the
@@ -171,9 +173,9 @@ class Client:
                     yield self._read(PREDICTION, document)
                     done = True  # and on to the end: a body that is read leaves its connection for the next request
                 elif event == b"problem":
-                    raise Refused(self._read(PROBLEM, document))
+                    raise HTTPStatusError(self._read(PROBLEM, document))
         if not done:
-            raise NotAnswered(f"{self.url} broke off in the middle of an answer")
+            raise TransportError(f"{self.url} broke off in the middle of an answer")
 
     def explain(self, query: str, **choice: Unpack[Choice]) -> Explanation:
         """Which character of the query matters to which of the answer."""
@@ -197,19 +199,21 @@ class Client:
                     raise self._refusal(response)
                 yield response
         except (requests.RequestException, HTTPError) as error:  # urllib3's, of a body that breaks off
-            raise NotAnswered(f"{self.url} gave no answer: {_reason(error)}") from error
+            raise TransportError(f"{self.url} gave no answer: {_reason(error)}") from error
 
     def _refusal(self, response: requests.Response) -> ClientError:
         try:
-            return Refused(PROBLEM.validate_json(b"".join(self._pieces(response)), strict=True))
+            return HTTPStatusError(PROBLEM.validate_json(b"".join(self._pieces(response)), strict=True))
         except ValidationError:
-            return NotAnswered(f"{self.url} answered {response.status_code}, and not with a problem of the service")
+            return TransportError(f"{self.url} answered {response.status_code}, and not with a problem of the service")
 
     def _read(self, schema: TypeAdapter[Answer], document: bytes) -> Answer:
         try:
             return schema.validate_json(document, strict=True)
         except ValidationError as error:
-            raise NotAnswered(f"{self.url} answered what the service does not: {error.errors()[0]['msg']}") from error
+            raise TransportError(
+                f"{self.url} answered what the service does not: {error.errors()[0]['msg']}"
+            ) from error
 
     def _pieces(self, response: requests.Response) -> Iterator[bytes]:
         """The body as it comes, bounded in size and in the time that is waited for it."""
@@ -220,7 +224,7 @@ class Client:
             waited += time.monotonic() - begun
             received += len(piece)
             if received > LARGEST_ANSWER_BYTES or waited > self._limits[1]:
-                raise NotAnswered(f"{self.url} gave no end: {received} bytes in {waited:.1f} seconds")
+                raise TransportError(f"{self.url} gave no end: {received} bytes in {waited:.1f} seconds")
             if not piece:
                 return
             yield piece

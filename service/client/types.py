@@ -1,4 +1,4 @@
-"""What the client gives: the answers of the service, typed."""
+"""The responses of the service, as the client returns them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """The artifact that answered: `sha256` is that of its checksums.txt."""
+class ModelVersion:
+    """The version that answered. `sha256` is that of its checksums.txt."""
 
     name: str
     version: int
@@ -15,17 +15,17 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry(Model):
-    """A version that is served, a query that it reads, and the evidence of its accuracy."""
+class ModelEntry(ModelVersion):
+    """A version that is served, an example of a query, and the evidence of its accuracy."""
 
-    network: str
+    architecture: str
     query_example: str
     evidence: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerUp:
-    """A character that could stand at a place in the answer, and its probability."""
+    """Another character for a position in the answer, and its probability."""
 
     character: str
     probability: float
@@ -33,7 +33,7 @@ class RunnerUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Character(RunnerUp):
-    """A character of the answer, " " being its end, and the most probable others."""
+    """A character of the answer, or " " for its end, and the most probable others."""
 
     runners_up: Sequence[RunnerUp]
 
@@ -48,12 +48,12 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """An answer, and what was asked for beside it. `confidence` is the product of its characters' probabilities."""
+    """An answer, with the options that were asked for. `confidence` is the product of its characters' probabilities."""
 
     query: str
     answer: str
     confidence: float
-    model: Model
+    model: ModelVersion
     abstained: bool | None = None
     characters: Sequence[Character] | None = None
     alternatives: Sequence[Alternative] | None = None
@@ -61,10 +61,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Which character of a query matters to which of its answer.
+    """Which character of a query matters to which character of its answer.
 
-    `matrix[i][j]` is by how much the probability of `characters[j]` (those of the answer, and its end where there is
-    room) falls when `hidden[i]`, a character of the query, is hidden from the network.
+    `matrix[i][j]` is by how much the probability of `characters[j]` (of the answer, or its end if the answer has room
+    for it) falls when `hidden[i]`, a character of the query, is hidden from the model.
     """
 
     query: str
@@ -73,12 +73,12 @@ class Explanation:
     hidden: Sequence[str]
     characters: Sequence[str]
     matrix: Sequence[Sequence[float]]
-    model: Model
+    model: ModelVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:
-    """One broken rule: where (a JSON pointer), and a sentence."""
+    """One broken rule: the field as a JSON pointer, and a sentence."""
 
     pointer: str
     detail: str

@@ -1,192 +1,240 @@
-"""Many waiting requests -> one call of the network."""
+"""The queue in front of a model: requests that wait together share a call of it."""
 
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gevent.event import Event
 
-from service.errors import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
-from service.models.artifact import Prediction
-from service.models.event_loop import let_the_loop_look
+from service.errors import ClientDisconnected, DeadlineExceeded, InferenceError, Problem, QueueFull
+from service.models.engines.model_output import ModelOutput
+from service.models.event_loop import is_alone, poll_event_loop
 
 log = logging.getLogger(__name__)
 
-LOOKS_AFTER_SECONDS = 1.0  # a request that has waited so long may have lost its client
+LIVENESS_CHECK_SECONDS = 1.0  # a client that has waited so long may have disconnected
+
+T = TypeVar("T")
 
 
-class Answered(NamedTuple):
-    """One prediction for each query, in order; the time until the first of them was taken into a call, that of all
-    calls that had some of them, and how many queries the last of those calls had."""
+class BatchResult(NamedTuple, Generic[T]):
+    """The outputs of a request, in order.
 
-    predictions: list[Prediction]
+    `queue_seconds`: from its arrival to the first call that had some of its queries; `inference_seconds`: the duration
+    of all calls that had some; `batch_size`: how many queries the last of these calls had.
+    """
+
+    outputs: list[T]
     queue_seconds: float
-    network_seconds: float
-    batch_queries: int
+    inference_seconds: float
+    batch_size: int
 
 
 class Observer(Protocol):
-    """Who is told of the calls and the queue."""
+    """What a batcher reports to."""
 
-    def called(self, queries: int) -> None:
-        """The network has answered so many at once."""
+    def called(self, batch_size: int) -> None:
+        """A call of the model has returned so many outputs."""
 
-    def queued(self, queries: int) -> None:
-        """So many wait."""
+    def queue_changed(self, size: int) -> None:
+        """So many queries are in the queue."""
 
-    def answered(self, queries: list[str], answered: Answered) -> None:
-        """A request's queries have been answered."""
+    def answered(self, queries: list[str], result: BatchResult[ModelOutput]) -> None:
+        """A request's queries have their outputs."""
 
-    def refused(self, problem: Problem) -> None:
-        """A request's queries have not been answered."""
+    def failed(self, problem: Problem) -> None:
+        """A request has no output."""
 
 
-class _Waiting:
-    """A request's queries, and what became of them; `woken` is set when that is known, or when it is its turn to
-    lead."""
+class RequestTerms(NamedTuple):
+    """How long a request waits: at most `timeout_seconds`, and while `is_connected` returns True.
+
+    `started` is when it began to wait, by the monotonic clock; None is the time of the call.
+    """
+
+    timeout_seconds: float = math.inf
+    is_connected: Callable[[], bool] = lambda: True
+    started: float | None = None
+
+
+NO_TERMS = RequestTerms()
+
+
+class _QueueEntry:
+    """The queries of a request, and their outputs. `ready` is set when it is settled, or when it is to lead."""
 
     __slots__ = (
-        "arrived", "batch_queries", "begun", "deadline", "deadline_seconds", "is_wanted", "looks", "network_seconds",
-        "predictions", "problem", "queries", "queue_seconds", "woken",
+        "arrived", "batch_size", "deadline", "function", "inference_seconds", "is_connected", "next_liveness_check",
+        "outputs", "problem", "queries", "queue_seconds", "ready", "taken", "timeout_seconds",
     )  # fmt: skip
 
-    def __init__(self, queries: list[str], deadline_seconds: float, is_wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self, function: Callable[[Any], list[Any]], queries: list[Any], terms: RequestTerms, deadline_seconds: float
+    ) -> None:
         self.arrived = now = time.monotonic()
+        self.function = function
         self.queries = queries
-        self.deadline_seconds = deadline_seconds
-        self.deadline, self.looks = now + deadline_seconds, now + LOOKS_AFTER_SECONDS
-        self.is_wanted = is_wanted
-        self.begun = 0  # so many of the queries have been taken into calls
-        self.queue_seconds = self.network_seconds = 0.0
-        self.batch_queries = 0
-        self.predictions: list[Prediction] = []
+        self.timeout_seconds = min(terms.timeout_seconds, deadline_seconds)
+        self.is_connected = terms.is_connected
+        started = now if terms.started is None else terms.started
+        self.deadline = started + self.timeout_seconds
+        self.next_liveness_check = started + LIVENESS_CHECK_SECONDS
+        self.taken = 0  # queries that calls have taken
+        self.queue_seconds = self.inference_seconds = 0.0
+        self.batch_size = 0
+        self.outputs: list[Any] = []
         self.problem: Problem | None = None
-        self.woken = Event()
+        self.ready = Event()
 
     @property
     def is_settled(self) -> bool:
-        return self.problem is not None or len(self.predictions) == len(self.queries)
+        return self.problem is not None or len(self.outputs) == len(self.queries)
 
 
 class Batcher:
-    """Greenlets of one process share calls of `network`, which takes up to `call_queries` queries.
+    """A bounded queue, and the greenlets that wait in it.
 
-    There is no timer, and no greenlet of its own: the first request that comes lets the loop look once for others, and
-    leads: it calls the network for all. Between two calls the loop looks again. A request with more queries than a call
-    takes is spread over many, behind whatever came meanwhile.
+    It has no timer and no greenlet of its own. The first request polls the event loop once for others and then leads:
+    it calls the model for all. Between two calls the leader polls again. A request with more queries than a call takes
+    is split over many calls; the rest of it goes behind the requests that arrived meanwhile.
     """
 
     def __init__(
         self,
-        network: Callable[[list[str]], list[Prediction]],
-        call_queries: int,
-        max_queued_queries: int,
+        predict: Callable[[list[str]], list[ModelOutput]],
+        max_batch_size: int,
+        max_queue_size: int,
         deadline_seconds: float,
         observer: Observer,
     ) -> None:
-        self._network = network
+        """`predict` takes 1 to `max_batch_size` queries."""
+        self._predict = predict
         self._observer = observer
-        self._call_queries = call_queries
-        self._max_queued_queries = max_queued_queries
+        self._max_batch_size = max_batch_size
+        self._max_queue_size = max_queue_size
         self._deadline_seconds = deadline_seconds
-        self._queue: deque[_Waiting] = deque()
-        self._leader: _Waiting | None = None
-        self.queued_queries = 0
+        self._queue: deque[_QueueEntry] = deque()
+        self._leader: _QueueEntry | None = None
+        self.queue_size = 0  # in queries
 
-    def predict(
-        self, queries: list[str], is_wanted: Callable[[], bool] = lambda: True, within_seconds: float = math.inf
-    ) -> Answered:
-        """Raises QueueFull, DeadlineExceeded after `within_seconds` or the batcher's deadline, ClientLeft where
-        `is_wanted` has said no after a long wait, or NetworkFailed where a call that had some of these queries failed.
-        What has not been begun by then is not computed. `queries` are at least one.
+    def predict(self, queries: list[str], terms: RequestTerms = NO_TERMS) -> BatchResult[ModelOutput]:
+        """The outputs of one or more queries, by calls that other requests share. Raises as `call` does."""
+        result: BatchResult[ModelOutput] = self._wait(self._predict, queries, terms)
+        self._observer.answered(queries, result)
+        return result
+
+    def call(
+        self, function: Callable[[], T], terms: RequestTerms = NO_TERMS, *, is_admitted: bool = False
+    ) -> BatchResult[T]:
+        """The output of another function of the model, by a call of its own that waits in the same queue.
+
+        `is_admitted`: an earlier call of the same request has passed the limit of the queue.
+
+        Raises QueueFull, DeadlineExceeded, ClientDisconnected if the client has disconnected while it waited, or
+        InferenceError if the call failed. A request that has raised is not computed any further.
         """
-        if self.queued_queries + len(queries) > self._max_queued_queries:
-            raise QueueFull(self.queued_queries, self._max_queued_queries)
-        waiting = _Waiting(queries, min(within_seconds, self._deadline_seconds), is_wanted)
-        self._queue.append(waiting)
-        self._add_queued(len(queries))
-        if self._leader is None:
-            self._leader = waiting
-        try:
-            if self._leader is not waiting:
-                waiting.woken.wait()
-            while not waiting.is_settled:
-                let_the_loop_look()
-                self._call()
-        finally:
-            self._leave(waiting)
-        if waiting.problem is not None:
-            raise waiting.problem
-        return Answered(waiting.predictions, waiting.queue_seconds, waiting.network_seconds, waiting.batch_queries)
+        return self._wait(lambda _: [function()], [None], terms, is_admitted)
 
-    def _leave(self, waiting: _Waiting) -> None:
-        """Let the front lead where this one led; and work no more for one whose greenlet was killed."""
-        if not waiting.is_settled:
-            if waiting in self._queue:
-                self._queue.remove(waiting)
-            self._give_up(waiting, ClientLeft())
-        if self._leader is waiting:
+    def _wait(
+        self, function: Callable[[Any], list[Any]], queries: list[Any], terms: RequestTerms, is_admitted: bool = False
+    ) -> BatchResult[Any]:
+        entry = _QueueEntry(function, queries, terms, self._deadline_seconds)
+        if self.queue_size + len(queries) > self._max_queue_size and not is_admitted:
+            entry.problem = QueueFull(self.queue_size, self._max_queue_size)
+        else:
+            self._lead_or_follow(entry)
+        if entry.problem is not None:
+            self._observer.failed(entry.problem)
+            raise entry.problem
+        return BatchResult(entry.outputs, entry.queue_seconds, entry.inference_seconds, entry.batch_size)
+
+    def _lead_or_follow(self, entry: _QueueEntry) -> None:
+        """Return when the entry is settled."""
+        self._queue.append(entry)
+        self._change_queue_size(len(entry.queries))
+        if self._leader is None:
+            self._leader = entry
+        try:
+            if self._leader is not entry:
+                entry.ready.wait()
+            while not entry.is_settled:
+                if entry.taken or not is_alone():
+                    poll_event_loop()
+                self._call_model()
+        finally:
+            self._leave(entry)
+
+    def _leave(self, entry: _QueueEntry) -> None:
+        """Hand leadership to the next request; drop one whose greenlet died."""
+        if not entry.is_settled:
+            if entry in self._queue:
+                self._queue.remove(entry)
+            self._fail(entry, ClientDisconnected())
+        if self._leader is entry:
             self._leader = self._queue[0] if self._queue else None
             if self._leader is not None:
-                self._leader.woken.set()
+                self._leader.ready.set()
 
-    def _call(self) -> None:
-        taken = self._take()
-        if not taken:
+    def _call_model(self) -> None:
+        batch = self._take()
+        if not batch:
             return
-        begun = time.monotonic()
+        size = sum([len(queries) for _, queries in batch])
+        started = time.monotonic()
         try:
-            predictions = iter(self._network([query for _, queries in taken for query in queries]))
-            for waiting, queries in taken:
-                waiting.predictions += [next(predictions) for _ in queries]
+            outputs = iter(batch[0][0].function([query for _, queries in batch for query in queries]))
+            for entry, queries in batch:
+                entry.outputs += [next(outputs) for _ in queries]
         except Exception:
-            log.exception("the network failed")
-            for waiting, _ in taken:
-                self._give_up(waiting, NetworkFailed())
+            log.exception("inference failed")
+            for entry, _ in batch:
+                self._fail(entry, InferenceError())
             return
-        seconds, batch_queries = time.monotonic() - begun, sum([len(queries) for _, queries in taken])
-        self._observer.called(batch_queries)
-        for waiting, _ in taken:
-            waiting.network_seconds += seconds
-            waiting.batch_queries = batch_queries
-            if waiting.is_settled:
-                waiting.woken.set()
-        last, _ = taken[-1]
+        seconds = time.monotonic() - started
+        self._observer.called(size)
+        for entry, _ in batch:
+            entry.inference_seconds += seconds
+            entry.batch_size = size
+            if entry.is_settled:
+                entry.ready.set()
+        last, _ = batch[-1]
         if not last.is_settled:
-            # What came meanwhile goes first, unless the next call has room for all that is left.
-            rest = len(last.queries) - last.begun
-            (self._queue.append if rest > self._call_queries else self._queue.appendleft)(last)
+            # Requests that arrived meanwhile go first, unless the next call has room for the whole rest.
+            rest = len(last.queries) - last.taken
+            (self._queue.append if rest > self._max_batch_size else self._queue.appendleft)(last)
 
-    def _take(self) -> list[tuple[_Waiting, list[str]]]:
-        """What the next call has room for, of those at the front who still wait for it. Of the last, that may be but
-        some."""
-        taken: list[tuple[_Waiting, list[str]]] = []
-        room, now = self._call_queries, time.monotonic()
+    def _take(self) -> list[tuple[_QueueEntry, list[Any]]]:
+        """Take queued requests up to the batch size; the last may be split. Requests share a call of one function."""
+        batch: list[tuple[_QueueEntry, list[Any]]] = []
+        room, now = self._max_batch_size, time.monotonic()
         while self._queue and room:
-            waiting = self._queue.popleft()
-            if now > waiting.deadline:
-                self._give_up(waiting, DeadlineExceeded(waiting.deadline_seconds))
-            elif now > waiting.looks and not waiting.is_wanted():
-                self._give_up(waiting, ClientLeft())
+            entry = self._queue[0]
+            if batch and entry.function is not batch[0][0].function:
+                break
+            self._queue.popleft()
+            if now > entry.deadline:
+                self._fail(entry, DeadlineExceeded(entry.timeout_seconds))
+            elif now > entry.next_liveness_check and not entry.is_connected():
+                self._fail(entry, ClientDisconnected())
             else:
-                if not waiting.begun:
-                    waiting.queue_seconds = now - waiting.arrived
-                queries = waiting.queries[waiting.begun : waiting.begun + room]
-                waiting.begun += len(queries)
-                self._add_queued(-len(queries))
+                if not entry.taken:
+                    entry.queue_seconds = now - entry.arrived
+                queries = entry.queries[entry.taken : entry.taken + room]
+                entry.taken += len(queries)
+                self._change_queue_size(-len(queries))
                 room -= len(queries)
-                taken.append((waiting, queries))
-        return taken
+                batch.append((entry, queries))
+        return batch
 
-    def _add_queued(self, queries: int) -> None:
-        self.queued_queries += queries
-        self._observer.queued(self.queued_queries)
+    def _change_queue_size(self, queries: int) -> None:
+        self.queue_size += queries
+        self._observer.queue_changed(self.queue_size)
 
-    def _give_up(self, waiting: _Waiting, problem: Problem) -> None:
-        """Settle one that is not in the queue any more with a problem, and free its places."""
-        self._add_queued(waiting.begun - len(waiting.queries))
-        waiting.problem = problem
-        waiting.woken.set()
+    def _fail(self, entry: _QueueEntry, problem: Problem) -> None:
+        """Settle an entry that has left the queue, and free its places."""
+        self._change_queue_size(entry.taken - len(entry.queries))
+        entry.problem = problem
+        entry.ready.set()

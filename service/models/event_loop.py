@@ -1,19 +1,37 @@
-"""How greenlets of one process give way to the event loop."""
+"""gevent's event loop: how a greenlet gives way to the others of its process."""
+
+import time
+from typing import Any
 
 import gevent
 
-LAST = -2  # libev's lowest priority: what the sockets brought is handled before
+LOWEST_PRIORITY = -2  # libev's: runs after the watchers of the sockets
+
+# For each open connection, when its request was handed to the application, or last extended; None between requests.
+request_started: dict[Any, float | None] = {}
 
 
-def let_the_loop_look() -> None:
-    """Come back when the loop has looked once for what its sockets bring, and has handled it, and wait for nothing.
+def poll_event_loop() -> None:
+    """Let the loop poll its sockets once and run what they bring, without waiting for more.
 
-    `gevent.sleep(0)` comes back before it looks.
+    `gevent.sleep(0)` returns before the loop polls.
     """
     hub = gevent.get_hub()
-    never_idle = hub.loop.idle()
-    never_idle.start(int)  # while there is one, looking does not wait
+    idle = hub.loop.idle()
+    idle.start(int)  # with an idle watcher, the loop does not wait when it polls
     try:
-        hub.wait(hub.loop.check(priority=LAST))
+        hub.wait(hub.loop.check(priority=LOWEST_PRIORITY))
     finally:
-        never_idle.close()
+        idle.close()
+
+
+def is_alone() -> bool:
+    """Whether this process has one open connection: no other request can be waiting in a socket."""
+    return len(request_started) == 1
+
+
+def extend_deadline(client: Any) -> None:
+    """Start the time limits of the client's request again, and give way to others: for bodies of any length."""
+    if client in request_started:
+        request_started[client] = time.monotonic()
+    poll_event_loop()

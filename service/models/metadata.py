@@ -1,4 +1,4 @@
-"""What an artifact says of itself, and whether it is whole."""
+"""metadata.json and checksums.txt of a version: read, and verified without TensorFlow."""
 
 import hashlib
 import re
@@ -8,40 +8,40 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from service.errors import BrokenArtifact
+from service.errors import ModelUnavailable
 
-LITE, DECODING = "serving_bytes.tflite", "decoding.tflite"
-FOR_PEOPLE = re.compile(r"MODEL_CARD\.md|[^/]+\.png")
+PREDICT_FILE, DECODE_FILE = "serving_bytes.tflite", "decoding.tflite"
+DOCUMENTATION = re.compile(r"MODEL_CARD\.md|[^/]+\.png")
 
 
-class _Read(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-class Golden(_Read):
-    """A query, and the answer that the exported network gave to it, right or wrong."""
+class Golden(_Strict):
+    """A query, and the answer of the model at its export, right or wrong."""
 
     query: str
     answer: str
 
 
-class Part(_Read):
-    """Some of all queries, and how many of them are answered wrongly."""
+class Part(_Strict):
+    """A part of all queries, and how many of its answers are wrong."""
 
     queries: int
     wrong: int
     exact_match: float
 
 
-class Margin(_Read):
-    """How far the first character's probability is above the second's at the query where that is least."""
+class Margin(_Strict):
+    """The smallest distance between the two most probable characters, over all queries, and its query."""
 
     query: str
     smallest: float
 
 
-class Evidence(_Read):
-    """How right the network is, as `evaluate` counted it."""
+class Evidence(_Strict):
+    """The accuracy of the model, as `python -m training evaluate` counted it."""
 
     domain: Part
     train: Part
@@ -51,13 +51,13 @@ class Evidence(_Read):
     margin: Margin
 
 
-class Metadata(_Read):
-    """What serving needs of `metadata.json`; the rest of the file is for people."""
+class Metadata(_Strict):
+    """The fields of metadata.json that serving reads. Other fields are documentation."""
 
-    format_version: Literal[3]
+    format_version: Literal[4]
     name: str
     version: int
-    network: str
+    architecture: str
     alphabet: str = Field(min_length=2)
     largest_operand: int = Field(ge=0)
     query_pattern: str
@@ -65,6 +65,11 @@ class Metadata(_Read):
     batch_sizes: list[int] = Field(min_length=1)
     golden: list[Golden] = Field(min_length=1)
     evidence: Evidence | None
+
+    @property
+    def end(self) -> int:
+        """The token that ends an answer."""
+        return self.alphabet.index(" ")
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -96,18 +101,18 @@ class Metadata(_Read):
 
 
 class Verified(NamedTuple):
-    """A whole version. `sha256` is that of its checksums.txt, in hex: no file but those for people can change without
-    it."""
+    """A complete version. `sha256` is that of its checksums.txt, in hex: it changes with every file but the
+    documentation."""
 
     metadata: Metadata
     sha256: str
 
 
 def verify(folder: Path) -> Verified:
-    """Read the metadata, and hold every file against its SHA-256, without TensorFlow. The model card and its pictures
-    are for people, and may be anything.
+    """Read the metadata, and compare every file with its SHA-256. The model card and its pictures are documentation,
+    and are not compared.
 
-    Raises BrokenArtifact, which names the file and the reason.
+    Raises ModelUnavailable, which names the file and the reason.
     """
     checksums = folder / "checksums.txt"
     try:
@@ -115,26 +120,28 @@ def verify(folder: Path) -> Verified:
         lines = [line.split("  ", 1) for line in content.decode().splitlines()]
         recorded = {name: digest for digest, name in lines}
     except OSError as error:
-        raise BrokenArtifact(f"{checksums} cannot be read: {error.strerror}") from error
+        raise ModelUnavailable(f"{checksums} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise BrokenArtifact(f"{checksums} is not a list of checksums") from error
+        raise ModelUnavailable(f"{checksums} is not a list of checksums") from error
     files = [
         file.relative_to(folder).as_posix() for file in folder.rglob("[!.]*") if file.is_file() and file != checksums
     ]
-    for name in dict.fromkeys(["metadata.json", "saved_model.pb", LITE, DECODING, *files, *recorded]):
-        if FOR_PEOPLE.fullmatch(name):
+    for name in dict.fromkeys(["metadata.json", "saved_model.pb", PREDICT_FILE, DECODE_FILE, *files, *recorded]):
+        if DOCUMENTATION.fullmatch(name):
             continue
         if name not in recorded:
-            raise BrokenArtifact(f"{checksums} does not name {name}")
+            raise ModelUnavailable(f"{checksums} does not name {name}")
         file = folder / name
         try:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
         except OSError as error:
-            raise BrokenArtifact(f"{file} cannot be read: {error.strerror}") from error
+            raise ModelUnavailable(f"{file} cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise BrokenArtifact(f"{checksums} names {name!r}, which is no file") from error
+            raise ModelUnavailable(f"{checksums} names {name!r}, which is not a file") from error
         if digest != recorded[name]:
-            raise BrokenArtifact(f"{file} has changed since it was exported: its SHA-256 is not the one in {checksums}")
+            raise ModelUnavailable(
+                f"{file} has changed since it was exported: its SHA-256 is not the one in {checksums}"
+            )
     return Verified(_read_metadata(folder / "metadata.json"), hashlib.sha256(content).hexdigest())
 
 
@@ -144,9 +151,7 @@ def _read_metadata(file: Path) -> Metadata:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise BrokenArtifact(f"{file} is not the metadata of an artifact: {field}: {first['msg']}") from error
+        raise ModelUnavailable(f"{file} is not the metadata of an artifact: {field}: {first['msg']}") from error
     if (metadata.name, str(metadata.version)) != (file.parent.parent.name, file.parent.name):
-        raise BrokenArtifact(
-            f"{file} describes {metadata.name} version {metadata.version}, not the folder that it is in"
-        )
+        raise ModelUnavailable(f"{file} describes {metadata.name} version {metadata.version}, which is not its folder")
     return metadata

@@ -1,4 +1,4 @@
-"""Which versions of which models serve."""
+"""The versions of all models that are served."""
 
 import logging
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from service.errors import BrokenArtifact, UnknownModel
+from service.errors import ModelNotFound, ModelUnavailable
 from service.models.artifact import Artifact
 from service.models.batcher import Batcher, Observer
 from service.models.queries import Limits
@@ -15,121 +15,124 @@ from service.settings import NAME, Settings
 log = logging.getLogger(__name__)
 
 Opened = TypeVar("Opened")
-# By the name of the model, the one to answer by default first, and by the number of the version, the newest first.
+# By model name, the default model first, and by version number, the newest first.
 ByVersion = dict[str, dict[int, Opened]]
 
 
-class Served(NamedTuple):
-    """A version that answers, what it may be asked, the way to it, and what counts what it does."""
+class ServedModel(NamedTuple):
+    """A version that answers requests, with its limits, its queue, and the observer of its queue."""
 
     artifact: Artifact
     limits: Limits
     batcher: Batcher
-    tally: Observer
+    observer: Observer
 
 
-def open_all(settings: Settings, attempt: Callable[[Path], Opened]) -> ByVersion[Opened]:
-    """What `attempt` gives for each version that it does not raise BrokenArtifact for; those are passed over.
+def open_all(settings: Settings, open_version: Callable[[Path], Opened]) -> ByVersion[Opened]:
+    """The result of `open_version` for each version; a version that it raises ModelUnavailable for is skipped.
 
-    Raises BrokenArtifact where a model that ADDER_MODELS names has no version left (about its newest), where no model
-    is left, or where the folder cannot be read.
+    Raises ModelUnavailable if a model that ADDER_MODELS names has no version left (with the problem of its newest), if
+    no model is left, or if the folder cannot be read.
     """
     opened: ByVersion[Opened] = {}
-    for model in _names(settings):
-        versions, broken = _open_versions(settings.artifacts / model, attempt)
+    for model in _model_names(settings):
+        versions, problems = _open_versions(settings.artifacts / model, open_version)
         if not versions and model in settings.models.split(","):
-            for problem in broken[1:]:
+            for problem in problems[1:]:
                 log.error("%s", problem)
-            nothing = f"{(settings.artifacts / model).absolute()} holds no version: export one, or set "
-            raise broken[0] if broken else BrokenArtifact(f"{nothing}ADDER_ARTIFACTS and ADDER_MODELS")
-        for problem in broken:
-            log.warning("passed over: %s", problem)
+            nothing = f"{(settings.artifacts / model).absolute()} has no version: export one, or set "
+            raise problems[0] if problems else ModelUnavailable(f"{nothing}ADDER_ARTIFACTS and ADDER_MODELS")
+        for problem in problems:
+            log.warning("version skipped: %s", problem)
         if versions:
             opened[model] = versions
     if not opened:
-        raise BrokenArtifact(
-            f"{settings.artifacts.absolute()} holds no model that can be served: export one, or set ADDER_ARTIFACTS"
+        raise ModelUnavailable(
+            f"{settings.artifacts.absolute()} has no model that can be served: export one, or set ADDER_ARTIFACTS"
         )
     return opened
 
 
-def _names(settings: Settings) -> list[str]:
-    """The models of ADDER_MODELS, in its order; `*` is every other that there is."""
+def _model_names(settings: Settings) -> list[str]:
+    """The models of ADDER_MODELS, in its order; `*` stands for all others."""
     named = settings.models.split(",")
     try:
-        there = sorted(folder.name for folder in settings.artifacts.iterdir())
+        folders = sorted(folder.name for folder in settings.artifacts.iterdir())
     except OSError as error:
-        raise BrokenArtifact(f"{settings.artifacts} cannot be read: {error.strerror}") from error
-    others = [name for name in there if name not in named and re.fullmatch(NAME, name)]
+        raise ModelUnavailable(f"{settings.artifacts} cannot be read: {error.strerror}") from error
+    others = [name for name in folders if name not in named and re.fullmatch(NAME, name)]
     return list(dict.fromkeys(model for name in named for model in (others if name == "*" else [name])))
 
 
-def _open_versions(model: Path, attempt: Callable[[Path], Opened]) -> tuple[dict[int, Opened], list[BrokenArtifact]]:
-    """The versions of one model, and the problems of those that cannot be opened, newest first."""
+def _open_versions(
+    model: Path, open_version: Callable[[Path], Opened]
+) -> tuple[dict[int, Opened], list[ModelUnavailable]]:
+    """The versions of one model, and the problems of its other versions, newest first."""
     opened: dict[int, Opened] = {}
-    broken: list[BrokenArtifact] = []
+    problems: list[ModelUnavailable] = []
     try:
-        there = [folder for folder in model.iterdir() if folder.name.isascii() and folder.name.isdigit()]
+        folders = [folder for folder in model.iterdir() if folder.name.isascii() and folder.name.isdigit()]
     except (FileNotFoundError, NotADirectoryError):
-        there = []
+        folders = []
     except OSError as error:
-        return opened, [BrokenArtifact(f"{model} cannot be read: {error.strerror}")]
-    for folder in sorted(there, key=lambda folder: int(folder.name), reverse=True):
+        return opened, [ModelUnavailable(f"{model} cannot be read: {error.strerror}")]
+    for folder in sorted(folders, key=lambda folder: int(folder.name), reverse=True):
         try:
-            opened[int(folder.name)] = attempt(folder)
-        except BrokenArtifact as problem:
-            broken.append(problem)
-    return opened, broken
+            opened[int(folder.name)] = open_version(folder)
+        except ModelUnavailable as problem:
+            problems.append(problem)
+    return opened, problems
 
 
 class Repository:
-    """Loads every version of the models that can be served, and finds the one that a request names."""
+    """Loads every version that can be served, and finds the one that a request names."""
 
     def __init__(
         self, settings: Settings, load: Callable[[Path], Artifact], observe: Callable[[Artifact], Observer]
     ) -> None:
+        """`observe` returns what the queue of a version reports to."""
         self._settings = settings
         self._load = load
         self._observe = observe
-        self._served: ByVersion[Served] = {}
+        self._models: ByVersion[ServedModel] = {}
 
     def load(self) -> bool:
-        """Load all that can be, and say whether that is something. What goes wrong is logged, and told by `find`."""
+        """Load all versions, and return whether there is one. Errors are logged; `find` raises afterwards."""
         try:
-            self._served = open_all(self._settings, self._serve)
-        except BrokenArtifact as problem:
-            log.error("a model could not be loaded: %s", problem)
+            self._models = open_all(self._settings, self._serve)
+        except ModelUnavailable as problem:
+            log.error("no model could be loaded: %s", problem)
         except Exception:
-            log.exception("a model could not be loaded")
-        return bool(self._served)
+            log.exception("no model could be loaded")
+        return bool(self._models)
 
-    def find(self, model: str | None = None, version: int | None = None) -> Served:
-        """That version of that model; by default its newest, of the first model.
+    def find(self, model: str | None = None, version: int | None = None) -> ServedModel:
+        """The named version of the named model: by default the newest, of the default model.
 
-        Raises BrokenArtifact where nothing could be loaded, and UnknownModel.
+        Raises ModelUnavailable if nothing could be loaded, and ModelNotFound.
         """
-        if not self._served:
-            raise BrokenArtifact("a model could not be loaded: the log says why")
-        name = model if model is not None else next(iter(self._served))
-        versions = self._served.get(name, {})
+        if not self._models:
+            raise ModelUnavailable("no model could be loaded: see the log of the service")
+        name = model if model is not None else next(iter(self._models))
+        versions = self._models.get(name, {})
         number = version if version is not None else next(iter(versions), 0)
         if number not in versions:
-            raise UnknownModel(name, version, {name: list(numbers) for name, numbers in self._served.items()})
+            raise ModelNotFound(name, version, {name: list(numbers) for name, numbers in self._models.items()})
         return versions[number]
 
-    def all(self) -> list[Artifact]:
-        """Every version that serves, in order. Raises BrokenArtifact as `find` does."""
+    def artifacts(self) -> list[Artifact]:
+        """Every version that is served, in order. Raises ModelUnavailable as `find` does."""
         self.find()
-        return [served.artifact for versions in self._served.values() for served in versions.values()]
+        return [served.artifact for versions in self._models.values() for served in versions.values()]
 
-    def _serve(self, folder: Path) -> Served:
+    def _serve(self, folder: Path) -> ServedModel:
         artifact = self._load(folder)
-        tally = self._observe(artifact)
+        observer = self._observe(artifact)
         batcher = Batcher(
-            artifact.predict,
-            call_queries=artifact.metadata.batch_sizes[-1],
-            max_queued_queries=self._settings.max_queued_queries,
+            artifact.engine.predict,
+            max_batch_size=artifact.metadata.batch_sizes[-1],
+            max_queue_size=self._settings.max_queued_queries,
             deadline_seconds=self._settings.deadline_seconds,
-            observer=tally,
+            observer=observer,
         )
-        return Served(artifact, Limits(artifact.metadata, self._settings.max_batch_queries), batcher, tally)
+        return ServedModel(artifact, Limits(artifact.metadata, self._settings.max_batch_queries), batcher, observer)

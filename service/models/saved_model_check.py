@@ -1,119 +1,119 @@
-"""`python -m service.models.saved_model_check`: hold what LiteRT answers against the SavedModel that it was made from.
+"""`python -m service.models.saved_model_check`: compare each version's LiteRT files with its SavedModel.
 
-In a process of its own, once when the service starts: TensorFlow takes seconds and half a gigabyte, and serving needs
-neither. Prints a JSON object: for the folder of each version a `Checked`.
+TensorFlow takes seconds and half a gigabyte, so the check runs in a process of its own, once when the service starts
+and once for each SIGHUP. The process prints a JSON object: for the folder of each version a `SavedModelCheck`.
 """
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 
-from service.errors import BrokenArtifact
+from service.errors import ModelUnavailable
 from service.models.artifact import Artifact
+from service.models.engines.saved_model import Floats, SavedModelEngine
+from service.models.native_stderr import log_stderr
 from service.models.repository import open_all
 from service.settings import Settings
 
-TOLERANCE = 1e-5  # the contract's, between two ways to the same probability
-BEST = 3  # so many answers of each golden query are held against each other
-
-Floats = npt.NDArray[np.float32]
+TOLERANCE = 1e-5  # between two ways to compute a probability: the artifact's contract
+K_BEST = 3  # answers to each golden query that are compared
 
 
-class Checked(TypedDict):
-    """What TensorFlow has found out about a version: how its forms differ, if they do, and the SignatureDef of
-    `serving_default`, as protobuf writes it in JSON, empty where the forms differ."""
+class SavedModelCheck(TypedDict):
+    """The result for one version: the difference between its LiteRT files and its SavedModel, if there is one, and the
+    SignatureDef of `serving_default` as protobuf writes it in JSON, empty if there is a difference."""
 
     problem: str | None
-    signature: dict[str, Any]
+    signature_def: dict[str, Any]
+
+
+class SavedModelChecks:
+    """The results for all versions, by folder, in the process that starts the check."""
+
+    def __init__(self) -> None:
+        self._by_folder: dict[str, SavedModelCheck] = {}
+
+    def run(self) -> None:
+        """Run the check, and log what TensorFlow writes to stderr. Raises ModelUnavailable if the check fails."""
+        command = [sys.executable, "-m", __name__]
+        # oneDNN, unless it is off, writes to stderr at any log level.
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
+        checked = subprocess.run(  # noqa: S603  our own command
+            command, env=quiet | os.environ, capture_output=True, text=True, errors="replace", check=False
+        )
+        log_stderr(checked.stderr)
+        if checked.returncode != 0:
+            raise ModelUnavailable(
+                f"the SavedModels could not be loaded: {' '.join(command)} ended with {checked.returncode}"
+            )
+        self._by_folder = json.loads(checked.stdout)
+
+    def require_checked(self, folder: Path) -> SavedModelCheck:
+        """The result for a version. Raises ModelUnavailable if it was not checked, or if it differs."""
+        check = self._by_folder.get(str(folder))
+        if check is None:
+            raise ModelUnavailable(f"{folder} was added after the service started: send SIGHUP")
+        if check["problem"] is not None:
+            raise ModelUnavailable(check["problem"])
+        return check
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Load the version in both forms, and decode its golden queries in both, step by step and to the best answers.
-    Returns the SignatureDef of `serving_default`.
+    """Decode the golden queries by both engines, step by step and to the best answers, and return the SignatureDef.
 
-    Raises BrokenArtifact where it cannot be loaded, or where a probability is another in the other form.
+    Raises ModelUnavailable if the version cannot be loaded, or if a probability differs.
     """
-    import tensorflow as tf
-
     artifact = Artifact.load(folder)
     queries = [golden.query for golden in artifact.metadata.golden]
     try:
-        signatures = tf.saved_model.load(str(folder)).signatures
-        steps = _step_by_step(signatures, queries, artifact.metadata.alphabet.index(" "))
-        best = signatures["k_best"](query=tf.constant(queries), k=tf.constant(BEST))["log_probabilities"]
-        expected = zip(queries, steps, np.exp(best.numpy()), strict=True)
-        distance = float(np.max([_distance(artifact, *each) for each in expected]))
-        signature = _serving_default(folder)
+        saved_model = SavedModelEngine(folder, artifact.metadata.end)
+        expected = zip(queries, saved_model.decode(queries), saved_model.k_best(queries, K_BEST), strict=True)
+        difference = float(np.max([_largest_difference(artifact, *each) for each in expected]))
+        signature_def = saved_model.signature_def()
     except Exception as error:
-        raise BrokenArtifact(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from error
-    if not distance <= TOLERANCE:  # nor NaN
-        raise BrokenArtifact(
-            f"{folder} gives by LiteRT other probabilities than its SavedModel, by up to {distance:.1e}"
+        raise ModelUnavailable(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from error
+    if not difference <= TOLERANCE:  # true for NaN
+        raise ModelUnavailable(
+            f"{folder} has LiteRT files whose probabilities differ from its SavedModel's by up to {difference:.1e}"
         )
-    return signature
+    return signature_def
 
 
-def _step_by_step(signatures: Any, queries: list[str], end: int) -> Floats:
-    """The probabilities [B, T, V] of the SavedModel."""
-    import tensorflow as tf
-
-    length = signatures["serving_default"].structured_outputs["probabilities"].shape[1]
-    state, previous, steps = signatures["encode"](query=tf.constant(queries))["state"], [end] * len(queries), []
-    for _ in range(length):
-        step = signatures["decode_step"](state=state, previous=tf.constant(previous))
-        state, previous = step["state"], tf.argmax(step["probabilities"], axis=-1, output_type=tf.int32)
-        steps.append(step["probabilities"].numpy())
-    return np.stack(steps, axis=1)
-
-
-def _distance(artifact: Artifact, query: str, steps: Floats, best: Floats) -> float:
-    """How far LiteRT's probabilities are from those of the SavedModel, [T, V] and [BEST], where that is most."""
-    decoded = np.stack(list(artifact.decode(query)))
-    found = [probability for _, probability in artifact.k_best(query, BEST)]
-    distances = [
-        np.abs(artifact.predict([query])[0].probabilities - steps),
+def _largest_difference(artifact: Artifact, query: str, steps: Floats, best: Floats) -> float:
+    """Between LiteRT's probabilities and the SavedModel's, [T, V] and [K_BEST]."""
+    engine = artifact.engine
+    decoded = np.stack(list(engine.decode(query)))
+    found = [probability for _, probability in engine.k_best(query, K_BEST)]
+    differences = [
+        np.abs(engine.predict([query])[0].probabilities - steps),
         np.abs(decoded - steps[: len(decoded)]),
-        np.abs(np.pad(found, (0, BEST - len(found))) - best),
+        np.abs(np.pad(found, (0, K_BEST - len(found))) - best),
     ]
-    return float(np.max([each.max() for each in distances]))
-
-
-def _serving_default(folder: Path) -> dict[str, Any]:
-    from google.protobuf.json_format import MessageToDict
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    [graph] = SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs
-    # As TensorFlow Serving writes it: with the fields that are empty.
-    signature: dict[str, Any] = MessageToDict(
-        graph.signature_def["serving_default"],
-        preserving_proto_field_name=True,
-        always_print_fields_with_no_presence=True,
-    )
-    return signature
+    return float(np.max([each.max() for each in differences]))
 
 
 def main() -> None:
-    """The versions of the settings' models."""
-    checked: dict[str, Checked] = {}
+    """Check the versions of all models that the settings name."""
+    checks: dict[str, SavedModelCheck] = {}
 
     def attempt(folder: Path) -> None:
         try:
-            checked[str(folder)] = Checked(problem=None, signature=check(folder))
-        except BrokenArtifact as problem:
-            checked[str(folder)] = Checked(problem=str(problem), signature={})
+            checks[str(folder)] = SavedModelCheck(problem=None, signature_def=check(folder))
+        except ModelUnavailable as problem:
+            checks[str(folder)] = SavedModelCheck(problem=str(problem), signature_def={})
 
     try:
         open_all(Settings(), attempt)
-    except BrokenArtifact as problem:
+    except ModelUnavailable as problem:
         sys.exit(f"error: {problem}")
-    print(json.dumps(checked), flush=True)
+    print(json.dumps(checks), flush=True)
     sys.stderr.flush()
-    os._exit(0)  # nothing is left to do, and TensorFlow takes its time to end
+    os._exit(0)  # TensorFlow takes long to end, and nothing is left to do
 
 
 if __name__ == "__main__":

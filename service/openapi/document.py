@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, out of the routes, what they say of themselves, and their schemas."""
+"""Builds the OpenAPI 3.1 document from the routes, what they document about themselves, and their schemas."""
 
 import http
 import inspect
@@ -12,45 +12,45 @@ from pydantic import TypeAdapter
 from service.errors import DeadlineExceeded, ProblemDocument, QueueFull, http_name
 from service.models.artifact import Artifact
 from service.models.metadata import Metadata
-from service.openapi.examples import SAMPLES
+from service.openapi.examples import EXAMPLES
 from service.openapi.operations import Operation
-from service.rest.media_types import EVENTS, JSON
-from service.rest.problem_details import DIALECTS, MEDIA_TYPE, ErrorDocument, status_at
+from service.rest.media_types import EVENTS, JSON, PROBLEM_JSON
+from service.rest.problem_details import ErrorDocument, dialect_status
 
 COMPONENTS = "#/components/"
-ANYWHERE = (400, 414, 417, 431, 500, 501)  # what any request may get, most of it from gunicorn
+ANY_REQUEST = (400, 414, 417, 431, 500, 501)  # statuses of any request, most of them from gunicorn
 
 HEADERS: dict[str, Any] = {
     "X-Request-ID": {
-        "description": "That of the request, or one that was made.",
+        "description": "The id of the request, or a new one.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"},
     },
     "Server-Timing": {
-        "description": "Milliseconds in the queue and in the network, where it was asked, and in all.",
+        "description": "Milliseconds in the queue and in inference, if there was inference, and in total.",
         "required": True,
         "schema": {"type": "string"},
-        "example": "queue;dur=0.031, network;dur=0.214, total;dur=0.702",
+        "example": "queue;dur=0.031, inference;dur=0.214, total;dur=0.702",
     },
-    "ETag": {"description": "Another where the answer is another.", "required": True, "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds until it is worth while to try again.", "schema": {"type": "integer"}},
+    "ETag": {"description": "It changes with the response.", "required": True, "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}},
 }
 
 PARAMETERS: dict[str, Any] = {
     "X-Request-ID": {
-        "description": "Comes back with the answer where it is 1 to 128 letters, digits, or any of `._~-`.",
+        "description": "Returned with the response, if it is 1 to 128 letters, digits, or any of `._~-`.",
         "schema": {"type": "string"},
     },
     "Request-Timeout": {
-        "description": "Seconds that the request may wait for the network, where they are fewer than the service's.",
+        "description": "Seconds that the request waits for the model, at most; the limit of the service applies too.",
         "schema": {"type": "number", "exclusiveMinimum": 0},
     },
-    "If-None-Match": {"description": "The ETag of an answer that is known.", "schema": {"type": "string"}},
+    "If-None-Match": {"description": "The ETag of a stored response.", "schema": {"type": "string"}},
 }
 
-MODES: dict[str, Any] = {EVENTS: "validation"}  # pydantic's: events have their data as text
+MODES: dict[str, Any] = {EVENTS: "validation"}  # pydantic's: the data of an event is text
 
-# Of what may stand in a path; a route can have others.
+# Schemas of the variables in a path; a route can define others.
 VARIABLES: dict[str, Any] = {
     "model": {"$ref": f"{COMPONENTS}schemas/ModelName"},
     "version": {"$ref": f"{COMPONENTS}schemas/VersionNumber"},
@@ -58,7 +58,7 @@ VARIABLES: dict[str, Any] = {
 
 
 class _Route(NamedTuple):
-    """A method of a path, and what it does."""
+    """A method of a path, and its operation."""
 
     path: str
     method: str
@@ -68,20 +68,20 @@ class _Route(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Unique, and such that code may have it for a name."""
+        """A unique name, valid as an identifier."""
         return "_".join([self.method, *re.findall(r"\w+", self.path)])
 
     def problems(self) -> dict[int, list[str]]:
-        """Their names by status."""
+        """The names of its problems, by status."""
         found: dict[int, list[str]] = {}
-        for problem in (*self.operation.problems, *ANYWHERE):
+        for problem in (*self.operation.problems, *ANY_REQUEST):
             name, status = (http_name(problem), problem) if isinstance(problem, int) else (problem.name, problem.status)
-            found.setdefault(status_at(self.path, status), []).append(name)
+            found.setdefault(dialect_status(status) if self.operation.error_documents else status, []).append(name)
         return dict(sorted(found.items()))
 
 
 def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) -> dict[str, Any]:
-    """All routes of `app` that are described. The examples ask the first of the artifacts."""
+    """All documented routes of `app`. The examples have the query of the first artifact."""
     routes = list(_routes(app))
     schemas, components = _schemas(routes, artifacts, max_batch_queries)
     query = artifacts[0].metadata.query_example
@@ -94,13 +94,13 @@ def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) 
             "description": route.description,
             "tags": [route.tag],
             "parameters": _parameters(route, schemas, components, query),
-            "responses": _answers(route, schemas),
+            "responses": _responses(route, schemas),
         }
         if route.operation.bodies:
             operation["requestBody"] = {"required": True, "content": _bodies(route, schemas, query)}
         for status, names in route.problems().items():
-            key = ".".join([str(status), *names, *(["error"] if DIALECTS.match(route.path) else [])])
-            responses[key] = _problem(route.path, status, names)
+            key = ".".join([str(status), *names, *(["error"] if route.operation.error_documents else [])])
+            responses[key] = _problem(route.operation, status, names)
             operation["responses"][str(status)] = {"$ref": f"{COMPONENTS}responses/{key}"}
         paths.setdefault(route.path, {})[route.method] = operation
     return {
@@ -119,13 +119,13 @@ def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) 
             "responses": responses,
             "parameters": {name: {"name": name, "in": "header", **rest} for name, rest in PARAMETERS.items()},
             "headers": HEADERS,
-            "examples": {name: {"value": sample.document} for name, sample in SAMPLES.items()},
+            "examples": {name: {"value": example.document} for name, example in EXAMPLES.items()},
         },
     }
 
 
 def query_pattern(metadata: Metadata) -> str:
-    """The form of a query with spaces around operands and operator, as far as the artifact's shows what those are."""
+    """The pattern of a query with spaces around operands and operator, if the artifact's pattern shows the operator."""
     operands = metadata.query_pattern.removeprefix("^").removesuffix("$").split(r"\+")
     return rf"^ *{operands[0]} *\+ *{operands[1]} *$" if len(operands) == 2 else metadata.query_pattern
 
@@ -141,35 +141,35 @@ def _routes(app: Flask) -> Iterator[_Route]:
                 yield _Route(path, method.lower(), operation, inspect.getdoc(view) or "", tag)
 
 
-Schemas = dict[tuple[Any, Any], Any]  # by the name of a route with a media type or "arguments", and pydantic's mode
+Schemas = dict[tuple[Any, Any], Any]  # by (name of a route, media type or "arguments"), and pydantic's mode
 
 
 def _schemas(
     routes: list[_Route], artifacts: Sequence[Artifact], max_batch_queries: int
 ) -> tuple[Schemas, dict[str, Any]]:
-    """Those of answers, bodies and arguments, and by name what they refer to."""
-    everywhere = ProblemDocument | ErrorDocument
-    wanted: list[tuple[Any, Any, TypeAdapter[Any]]] = [("", "serialization", TypeAdapter(everywhere))]
+    """The schemas of responses, bodies and arguments, and by name the schemas that they refer to."""
+    errors = ProblemDocument | ErrorDocument
+    requested: list[tuple[Any, Any, TypeAdapter[Any]]] = [("", "serialization", TypeAdapter(errors))]
     for route in routes:
         operation = route.operation
-        for media, answer in operation.answers.items():
-            wanted.append(((route.name, media), MODES.get(media, "serialization"), TypeAdapter(answer)))
+        for media, response in operation.responses.items():
+            requested.append(((route.name, media), MODES.get(media, "serialization"), TypeAdapter(response)))
         for media, body in operation.bodies.items():
-            wanted.append(((route.name, media), "validation", TypeAdapter(body)))
+            requested.append(((route.name, media), "validation", TypeAdapter(body)))
         if operation.arguments is not None:
-            wanted.append(((route.name, "arguments"), "validation", TypeAdapter(operation.arguments)))
-    schemas, defined = TypeAdapter.json_schemas(wanted, ref_template=f"{COMPONENTS}schemas/{{model}}")
-    return schemas, defined["$defs"] | _known(artifacts, max_batch_queries)
+            requested.append(((route.name, "arguments"), "validation", TypeAdapter(operation.arguments)))
+    schemas, defined = TypeAdapter.json_schemas(requested, ref_template=f"{COMPONENTS}schemas/{{model}}")
+    return schemas, defined["$defs"] | _schemas_of_models(artifacts, max_batch_queries)
 
 
-def _known(artifacts: Sequence[Artifact], max_batch_queries: int) -> dict[str, Any]:
-    """What the schemas do not know, but the artifacts and the settings do."""
+def _schemas_of_models(artifacts: Sequence[Artifact], max_batch_queries: int) -> dict[str, Any]:
+    """The named types whose schemas depend on the artifacts and the settings."""
     served = [artifact.metadata for artifact in artifacts]
     length = {"minItems": 1, "maxItems": max_batch_queries}
     return {
         "Query": {
             "type": "string",
-            "description": "Spaces around operands and operator are taken away.",
+            "description": "Spaces around operands and operator are removed.",
             "pattern": "|".join(dict.fromkeys(query_pattern(metadata) for metadata in served)),
             "examples": [served[0].query_example],
         },
@@ -195,8 +195,8 @@ def _parameters(route: _Route, schemas: Schemas, components: dict[str, Any], que
         schema = _resolved(schemas[(route.name, "arguments"), "validation"], components)
         examples = operation.arguments.example(query)
         for name, field in schema["properties"].items():
-            [of_text] = [each for each in field.get("anyOf", [field]) if each != {"type": "null"}]
-            parameter = {"name": name, "in": "query", "required": name in schema["required"], "schema": of_text}
+            [non_null] = [each for each in field.get("anyOf", [field]) if each != {"type": "null"}]
+            parameter = {"name": name, "in": "query", "required": name in schema["required"], "schema": non_null}
             parameters.append(parameter | ({"example": examples[name]} if name in examples else {}))
     parameters += [{"name": name, "in": "header", **header} for name, header in operation.headers.items()]
     return parameters + [{"$ref": f"{COMPONENTS}parameters/{name}"} for name in names]
@@ -207,7 +207,7 @@ def _resolved(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, A
 
 
 def _bodies(route: _Route, schemas: Schemas, query: str) -> dict[str, Any]:
-    """By media type, each with examples that work."""
+    """The bodies by media type, each with examples that work."""
     bodies: dict[str, Any] = {}
     for media, body in route.operation.bodies.items():
         bodies[media] = {"schema": schemas[(route.name, media), "validation"]}
@@ -217,38 +217,38 @@ def _bodies(route: _Route, schemas: Schemas, query: str) -> dict[str, Any]:
     return bodies
 
 
-def _answers(route: _Route, schemas: Schemas) -> dict[str, Any]:
-    """The response where all is well, and the one that says that nothing has changed."""
+def _responses(route: _Route, schemas: Schemas) -> dict[str, Any]:
+    """The responses with status 200 and 304."""
     operation = route.operation
     names = ["X-Request-ID", "Server-Timing", *(["ETag"] if operation.is_cached else [])]
     headers = {name: {"$ref": f"{COMPONENTS}headers/{name}"} for name in names}
     content = {
         media: {"schema": schemas[(route.name, media), MODES.get(media, "serialization")]}
-        for media in operation.answers
+        for media in operation.responses
     }
-    answers: dict[str, Any] = {}
+    responses: dict[str, Any] = {}
     if content:
-        answers["200"] = {"description": operation.summary, "headers": headers, "content": content}
+        responses["200"] = {"description": operation.summary, "headers": headers, "content": content}
     if operation.is_cached:
-        answers["304"] = {"description": http.HTTPStatus(304).phrase, "headers": headers}
-    return answers
+        responses["304"] = {"description": http.HTTPStatus(304).phrase, "headers": headers}
+    return responses
 
 
-def _problem(path: str, status: int, names: list[str]) -> dict[str, Any]:
-    """The response for the problems with these names. In another dialect only gunicorn's own are problem documents."""
-    documents = {name: SAMPLES[name].document for name in names}
+def _problem(operation: Operation, status: int, names: list[str]) -> dict[str, Any]:
+    """The response for the problems with these names. In other dialects only gunicorn's own are problem documents."""
+    documents = {name: EXAMPLES[name].document for name in names}
     response: dict[str, Any] = {
         "description": "; ".join(document["title"] for document in documents.values()),
         "content": {},
     }
-    if DIALECTS.match(path):
+    if operation.error_documents:
         errors = {name: {"value": {"error": document["detail"]}} for name, document in documents.items()}
         response["content"][JSON] = {"schema": {"$ref": f"{COMPONENTS}schemas/ErrorDocument"}, "examples": errors}
-        documents = {name: documents[name] for name in map(http_name, ANYWHERE) if name in documents}
+        documents = {name: documents[name] for name in map(http_name, ANY_REQUEST) if name in documents}
     if documents:
         kinds = {"enum": [document["type"] for document in documents.values()]}
         narrowed = {"properties": {"type": kinds, "status": {"const": status}}}
-        response["content"][MEDIA_TYPE] = {
+        response["content"][PROBLEM_JSON] = {
             "schema": {"allOf": [{"$ref": f"{COMPONENTS}schemas/ProblemDocument"}, narrowed]},
             "examples": {name: {"$ref": f"{COMPONENTS}examples/{name}"} for name in documents},
         }

@@ -1,4 +1,4 @@
-"""What a route says of itself, beside its schemas: of this the OpenAPI document is made."""
+"""What a route documents about itself beside its schemas: the OpenAPI document is built from it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,66 +6,69 @@ from typing import Any, TypeVar
 
 from service.errors import (
     BadHeader,
-    BrokenArtifact,
-    ClientLeft,
+    ClientDisconnected,
     DeadlineExceeded,
     DuplicateKey,
     Incomplete,
+    InferenceError,
     Invalid,
-    NetworkFailed,
+    ModelNotFound,
+    ModelUnavailable,
     Problem,
     QueueFull,
     TooLarge,
-    UnknownModel,
     Unreadable,
     WrongContentEncoding,
     WrongContentType,
 )
 from service.rest.media_types import JSON
-from service.rest.schemas import Choice
+from service.rest.schemas import ModelSelector
 
-Problems = tuple[type[Problem] | int, ...]  # ours, and the statuses of those that HTTP names
+Problems = tuple[type[Problem] | int, ...]  # ours, and HTTP statuses without more
 
-FINDING: Problems = (UnknownModel, BrokenArtifact)
-READING: Problems = (Unreadable, DuplicateKey, Incomplete, TooLarge, WrongContentEncoding)
-ASKING: Problems = (*FINDING, BadHeader, Invalid, ClientLeft, QueueFull, DeadlineExceeded, NetworkFailed)
-ASKING_BY_BODY: Problems = (*READING, WrongContentType, *ASKING)
+LOOKUP_ERRORS: Problems = (ModelNotFound, ModelUnavailable)
+BODY_ERRORS: Problems = (Unreadable, DuplicateKey, Incomplete, TooLarge, WrongContentEncoding)
+INFERENCE_ERRORS: Problems = (
+    *LOOKUP_ERRORS, BadHeader, Invalid, ClientDisconnected, QueueFull, DeadlineExceeded, InferenceError,
+)  # fmt: skip
+JSON_INFERENCE_ERRORS: Problems = (*BODY_ERRORS, WrongContentType, *INFERENCE_ERRORS)
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One method of one route. Types are what a pydantic TypeAdapter takes: text is `str`. A body's `examples(query)`,
-    where it has such, are sent by readers and tests, and work.
+    """One method of one route. Types are those of a pydantic TypeAdapter; text is `str`. If a body has a method
+    `examples(query)`, its bodies are in the document, and work.
 
-    `arguments` are those of the URL; `variables` are JSON schemas of what stands in the path, where it is other than
-    usual, and `headers` OpenAPI's parameters of the headers that are read here, all by name.
+    `arguments` are those of the URL. `variables` (JSON schemas of the variables in the path) and `headers` (OpenAPI
+    parameters of the headers) are by name. `error_documents`: errors are ErrorDocuments, as in other dialects.
     """
 
     summary: str
-    answers: Mapping[str, Any]  # by media type
+    responses: Mapping[str, Any]  # by media type
     bodies: Mapping[str, Any]
-    arguments: type[Choice] | None = None
+    arguments: type[ModelSelector] | None = None
     variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     problems: Sequence[type[Problem] | int] = ()
     is_cached: bool = False
+    error_documents: bool = False
 
 
-def described(summary: str, answer: Any, body: Any = None, **more: Any) -> Callable[[View], View]:
-    """A decorator that tells what a view does: in a line, by the types of answer and body, which are JSON, or by media
-    type, and by what else an Operation has. What is in the view's docstring is told too."""
-    operation = Operation(summary=summary, answers=_by_media(answer), bodies=_by_media(body), **more)
+def documented(summary: str, response: Any, body: Any = None, **more: Any) -> Callable[[View], View]:
+    """A decorator that documents a view: a summary, the types of response and body (JSON, or by media type), and other
+    fields of Operation. The docstring of the view is its description."""
+    operation = Operation(summary=summary, responses=_by_media_type(response), bodies=_by_media_type(body), **more)
 
-    def tell(view: View) -> View:
+    def decorate(view: View) -> View:
         vars(view)["operation"] = operation
         return view
 
-    return tell
+    return decorate
 
 
-def _by_media(types: Any) -> Mapping[str, Any]:
+def _by_media_type(types: Any) -> Mapping[str, Any]:
     if types is None:
         return {}
     return types if isinstance(types, dict) else {JSON: types}

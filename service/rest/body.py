@@ -1,4 +1,4 @@
-"""The body of a request: all of it, read and validated, or a problem that says what is wrong."""
+"""Reads and validates the body of a request, or raises a problem that names the fault."""
 
 import json
 import zlib
@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 from flask import Request
-from gunicorn.http.body import Body, ChunkedReader
+from gunicorn.http.body import Body
 from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 
@@ -23,23 +23,25 @@ from service.errors import (
     WrongContentType,
 )
 from service.models.queries import Limits
+from service.rest.gunicorn_body import read_available
+from service.rest.media_types import JSON
 
-LINES = 64  # at a time: about what one call of the network takes; others get their turn in between
-READ_BYTES = 65_536  # of lines at once
-MAX_KEYS = 100  # far more than any request has; each that is unknown costs an error
+BLOCK_LINES = 64  # about one call of the model; other requests run between two blocks
+READ_BYTES = 65_536  # of a body of lines
+MAX_KEYS = 100  # far more than any request has; each unknown key costs an error
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def parse(request: Request, max_bytes: int) -> Any:
-    """The JSON of the body. Raises WrongContentType, or as `receive` and `load` do."""
-    if request.mimetype != "application/json":
+    """Read the body and parse its JSON. Raises WrongContentType, or as `receive` and `load` do."""
+    if request.mimetype != JSON:
         raise WrongContentType(request.content_type or "")
     return load(receive(request, max_bytes))
 
 
 def load(body: bytes) -> Any:
-    """The JSON of a body. Raises Unreadable or DuplicateKey."""
+    """Parse JSON. Raises Unreadable or DuplicateKey."""
     try:
         return json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -53,20 +55,20 @@ def load(body: bytes) -> Any:
 
 
 def validate(document: Any, schema: type[Schema], limits: Limits) -> Schema:
-    """Raises Invalid, which names every rule of `schema` that the document breaks."""
+    """Validate a document. Raises Invalid, which names every rule of `schema` that the document breaks."""
     try:
         return schema.model_validate(document, context=limits)
     except ValidationError as error:
-        # So many can be wrong in a full batch; more are not listed, since a client could ask for them without end.
+        # As many as a full batch can have; a document could have any number.
         listed = error.errors(include_url=False)[: limits.max_batch_queries]
         raise Invalid([_field_error(each) for each in listed], error.error_count()) from error
 
 
 def receive(request: Request, max_bytes: int) -> bytes:
-    """The body as it came from the server: Flask would cut a long chunked one, and take a short one for whole.
+    """Read the whole body, and decompress it; both forms have at most `max_bytes`.
 
-    What is compressed is unpacked, and may have as many bytes. Raises TooLarge, Incomplete, WrongContentEncoding, or
-    Unreadable.
+    Flask would truncate a long chunked body, and accept a body that is shorter than announced. Raises TooLarge,
+    Incomplete, WrongContentEncoding, or Unreadable.
     """
     announced = request.content_length
     if announced is not None and announced > max_bytes:
@@ -76,25 +78,25 @@ def receive(request: Request, max_bytes: int) -> bytes:
         raise TooLarge(max_bytes)
     _require_all(request, len(body))
     encoding = encoding_of(request)
-    return body if encoding == "identity" else _unpacked(body, encoding, max_bytes)
+    return body if encoding == "identity" else _decompressed(body, encoding, max_bytes)
 
 
 def encoding_of(request: Request) -> str:
-    """How the body is compressed; "identity" where it is not."""
+    """The Content-Encoding in lower case; "identity" if there is none."""
     return request.headers.get("Content-Encoding", "identity").lower()
 
 
-def lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:
-    """The lines of a body of any length, but for empty ones, as they come, at most LINES at a time, and perhaps none.
+def read_lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:
+    """The lines of a body of any length as they arrive, without blank lines: blocks of 0 to BLOCK_LINES.
 
-    Raises Unreadable where one is too long, or Incomplete; the lines before are given first.
+    Raises Unreadable for a line that is too long, or Incomplete, after the lines before it.
     """
     received, rest = 0, b""
-    while piece := _read_what_is_there(request):
+    while piece := _read_available(request):
         received += len(piece)
-        *whole, rest = (rest + piece).split(b"\n")
-        for start in range(0, len(whole), LINES):
-            yield [line for line in whole[start : start + LINES] if line.strip()]
+        *lines, rest = (rest + piece).split(b"\n")
+        for start in range(0, len(lines), BLOCK_LINES):
+            yield [line for line in lines[start : start + BLOCK_LINES] if line.strip()]
         if len(rest) > max_line_bytes:
             raise Unreadable(f"a line has more than {max_line_bytes} bytes")
     _require_all(request, received)
@@ -102,55 +104,51 @@ def lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def _read_what_is_there(request: Request) -> bytes:
-    """Of the body, as soon as something is; b"" at its end. gunicorn's own `read` waits for all that is asked for."""
+def _read_available(request: Request) -> bytes:
+    """A piece of the body, as soon as one has arrived; b"" at its end."""
     body = request.environ["wsgi.input"]
     if not isinstance(body, Body):
         return _read(request, READ_BYTES)
-    reader = body.reader
     try:
-        first: bytes = reader.read(1)
-        held = reader.buf if isinstance(reader, ChunkedReader) else reader.unreader.buf
-        more: bytes = reader.read(min(held.tell(), READ_BYTES))
-        return first + more
+        return read_available(body, READ_BYTES)
     except (OSError, ParseException) as error:
         body.failed = True
-        raise _broken_off() from error
+        raise _interrupted() from error
 
 
 def _read(request: Request, most: int) -> bytes:
     try:
         body: bytes = request.environ["wsgi.input"].read(most)
     except (OSError, ParseException) as error:
-        raise _broken_off() from error
+        raise _interrupted() from error
     return body
 
 
-def _broken_off() -> Incomplete:
-    return Incomplete("the body is badly chunked, or its sending broke off: send it again")
+def _interrupted() -> Incomplete:
+    return Incomplete("the body is badly chunked, or was interrupted: send it again")
 
 
 def _require_all(request: Request, received: int) -> None:
     announced = request.content_length
     if announced is not None and received < announced:
         raise Incomplete(
-            f"the body has {received} bytes, and {announced} were announced: send it again, and without a pause"
+            f"the body has {received} bytes, and {announced} were announced: send it again without a pause"
         )
 
 
-def _unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
+def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
     if encoding not in ("gzip", "deflate"):
         raise WrongContentEncoding(encoding)
-    unpacking = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # either, as the first bytes tell
+    decompressor = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # gzip or deflate, by the first bytes
     try:
-        unpacked = unpacking.decompress(body, max_bytes + 1)
+        decompressed = decompressor.decompress(body, max_bytes + 1)
     except zlib.error as error:
-        raise Unreadable(f"the body is not compressed with {encoding}, or was damaged") from error
-    if len(unpacked) > max_bytes:
+        raise Unreadable(f"the body is not compressed with {encoding}, or is damaged") from error
+    if len(decompressed) > max_bytes:
         raise TooLarge(max_bytes)
-    if not unpacking.eof:
+    if not decompressor.eof:
         raise Incomplete("the compressed body ends early: send it again")
-    return unpacked
+    return decompressed
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

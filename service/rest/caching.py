@@ -1,10 +1,10 @@
-"""Replies that clients may keep."""
+"""Responses that a client may cache."""
 
 from flask import Response, request
 
 
 def cached(response: Response) -> Response:
-    """To be kept, and asked for by its ETag before it is used again: for what changes only with the service."""
+    """Let the client store the response and revalidate it by its ETag, since it changes only with the service."""
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
     response.make_conditional(request)

@@ -1,36 +1,55 @@
-"""What a request's connection tells and is told under gunicorn."""
+"""What a route knows of its request's connection under gunicorn: is the client there, and how long does it wait?"""
 
+import math
 import socket
-import time
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
-from flask import Request
+from flask import Request, g, request
 
-from service.models.event_loop import let_the_loop_look
+from service.errors import BadHeader
+from service.models.batcher import RequestTerms
+from service.models.event_loop import extend_deadline
+from service.telemetry.records import RequestStats
 
 ESTABLISHED = 1  # TCP_ESTABLISHED in Linux's include/net/tcp_states.h
 
-# Of each connection of this process, when the request it is at was handed to the application, or last got further.
-begun: dict[Any, float | None] = {}
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What inference needs of an HTTP request: where to record it, and how long it waits."""
+
+    stats: RequestStats
+    terms: RequestTerms
+
+    def extend_deadline(self) -> None:
+        """The request made progress: start its time limits again, and give way to others."""
+        extend_deadline(self.stats.request.environ.get("gunicorn.socket"))
 
 
-def is_connected(request: Request) -> Callable[[], bool]:
-    """Whether the client has not closed its end, where that can be told: under gunicorn on Linux (tcp(7))."""
-    client = request.environ.get("gunicorn.socket")
+def request_context() -> RequestContext:
+    """That of Flask's current request. Raises BadHeader for a Request-Timeout that is not a number of seconds."""
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+    client = current.environ.get("gunicorn.socket")
 
-    def told() -> bool:
+    def is_connected() -> bool:
+        """Whether the client has not closed its end, as far as the system reports it: under gunicorn on Linux
+        (tcp(7))."""
         if client is None or not hasattr(socket, "TCP_INFO"):
             return True
         [state] = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         return bool(state == ESTABLISHED)
 
-    return told
+    return RequestContext(g.stats, RequestTerms(_timeout_seconds(current), is_connected))
 
 
-def goes_on(request: Request) -> None:
-    """The request got further: its time limits begin anew, and others may go on. For bodies of any length."""
-    client = request.environ.get("gunicorn.socket")
-    if client in begun:
-        begun[client] = time.monotonic()
-    let_the_loop_look()
+def _timeout_seconds(current: Request) -> float:
+    value = current.environ.get("HTTP_REQUEST_TIMEOUT")  # request.headers takes longer
+    if value is None:
+        return math.inf
+    try:
+        seconds = math.nan if "_" in value else float(value)  # only Python reads underscores in numbers
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise BadHeader("Request-Timeout", value, "send a number of seconds above 0, like 2.5")
+    return seconds

@@ -1,140 +1,104 @@
-"""The one way from a route to the network: which version is asked, what it answered, and how long that took."""
+"""From a validated body to the model and back: the one way for all routes. Every call of the model passes its queue."""
 
-import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from flask import g, request
 
-from service.errors import BadHeader, DeadlineExceeded, NetworkFailed, Problem
-from service.models.artifact import Prediction
-from service.models.batcher import Answered
-from service.models.repository import Repository, Served
-from service.rest.body import parse, validate
-from service.rest.connection import is_connected
-from service.rest.schemas import Alternative, Choice, Model, PredictRequest, PredictResponse
-from service.settings import Settings
-from service.telemetry.records import Receipt
+from service.errors import Problem
+from service.models.batcher import BatchResult
+from service.models.engines.model_output import ModelOutput
+from service.models.repository import Repository, ServedModel
+from service.rest.body import validate
+from service.rest.connection import RequestContext
+from service.rest.schemas import Alternative, ModelSelector, ModelVersion, PredictRequest, PredictResponse
 
-log = logging.getLogger(__name__)
-
-Asked = TypeVar("Asked", bound=Choice)
+RequestT = TypeVar("RequestT", bound=ModelSelector)
+T = TypeVar("T")
 
 
-def choose(repository: Repository, read: Callable[[], Any], schema: type[Asked]) -> tuple[Served, Asked]:
-    """The version that the document names which `read` gives, and the document, held against it.
+def resolve_model(
+    repository: Repository, read: Callable[[], Any], schema: type[RequestT]
+) -> tuple[ServedModel, RequestT]:
+    """Read the body, resolve the model it names, validate it by that model's limits.
 
-    Raises BrokenArtifact, or with an example that works UnknownModel, Invalid, and what `read` raises.
+    Raises ModelUnavailable, or with an example that works ModelNotFound, Invalid, and what `read` raises.
     """
     served = repository.find()
     named: dict[str, Any] = {}
     try:
         document = read()
-        choice = validate(document, Choice, served.limits)
-        served = repository.find(choice.model, choice.version)
-        named = choice.model_dump(exclude_none=True)
+        selector = validate(document, ModelSelector, served.limits)
+        served = repository.find(selector.model, selector.version)
+        named = selector.model_dump(exclude_none=True)
         return served, validate(document, schema, served.limits)
     except Problem as problem:
-        problem.example = named | schema.example(served.artifact.metadata.query_example)
-        raise
+        example = named | schema.example(served.artifact.metadata.query_example)
+        raise problem.replace(example=example) from problem
 
 
-def choose_by_body(repository: Repository, settings: Settings, schema: type[Asked]) -> tuple[Served, Asked]:
-    """The same by the request's body, which is JSON."""
-    return choose(repository, lambda: parse(request, settings.max_body_bytes), schema)
-
-
-def ask(served: Served, queries: list[str]) -> list[Prediction]:
-    """One prediction for each valid query, if there are any, in order, within the request's time.
-
-    Raises BadHeader, or as `Batcher.predict` does.
-    """
-    receipt, seconds = _receipt(served, len(queries)), within_seconds()
+def infer(served: ServedModel, queries: list[str], context: RequestContext) -> list[ModelOutput]:
+    """One output for each valid query, in order; the list may be empty. Raises as `Batcher.call` does."""
+    _record(served, len(queries), context)
     if not queries:
         return []
-    try:
-        answered = served.batcher.predict(queries, is_connected(request), seconds)
-    except Problem as problem:
-        served.tally.refused(problem)
-        raise
-    receipt.queue_seconds += answered.queue_seconds
-    receipt.network_seconds += answered.network_seconds
-    receipt.batch_queries = answered.batch_queries
-    served.tally.answered(queries, answered)
-    return answered.predictions
+    result = served.batcher.predict(queries, context.terms)
+    context.stats.add(result)
+    return result.outputs
 
 
-def answer(served: Served, body: PredictRequest, prediction: Prediction) -> PredictResponse:
-    """All that the body wishes to know. Raises NetworkFailed where it wants alternatives."""
-    alternatives = None
-    if body.alternatives is not None:
-        with _timed(_receipt(served, 0)):  # of a query that is counted
-            best = served.artifact.k_best(body.query, body.alternatives)
-        alternatives = [Alternative(answer=answer, probability=probability) for answer, probability in best]
-    alphabet, model = served.artifact.metadata.alphabet, Model.of(served.artifact)
-    return PredictResponse.of(body.query, prediction, body, alphabet, alternatives=alternatives, model=model)
+def infer_characters(
+    served: ServedModel, query: str, context: RequestContext
+) -> Generator[npt.NDArray[np.float32], None, ModelOutput]:
+    """The probabilities [V] of one character of the answer after the other, the end included if the answer has room for
+    it. Returns the whole output.
 
-
-def ask_by_character(served: Served, query: str) -> Generator[npt.NDArray[np.float32], None, Prediction]:
-    """The probabilities [V] of one character of the answer to a valid query after the other, end included where there
-    is room, as the decoder gives them; returns what they come to.
-
-    Raises BadHeader, NetworkFailed, or DeadlineExceeded after the request's time.
+    The first step passes the limit of the queue; the others of an admitted request do not. Raises as `Batcher.call`
+    does.
     """
-    receipt, decoder, steps = _receipt(served, 1), served.artifact.decode(query), []
-    seconds = within_seconds()
-    deadline = time.monotonic() + seconds
+    _record(served, 1, context)
+    decoder, steps = served.artifact.engine.decode(query), list[npt.NDArray[np.float32]]()
+    terms = context.terms._replace(started=time.monotonic())
+    queue_seconds = inference_seconds = 0.0
     while True:
-        if time.monotonic() > deadline:
-            problem = DeadlineExceeded(seconds)
-            served.tally.refused(problem)
-            raise problem
-        with _timed(receipt):
-            probabilities = next(decoder, None)
+        result = served.batcher.call(partial(next, decoder, None), terms, is_admitted=bool(steps))
+        context.stats.add(result)
+        queue_seconds += result.queue_seconds
+        inference_seconds += result.inference_seconds
+        [probabilities] = result.outputs
         if probabilities is None:
             break
         yield probabilities
         steps.append(probabilities)
-    answer = "".join([served.artifact.metadata.alphabet[step.argmax()] for step in steps]).rstrip(" ")
-    prediction = Prediction(answer, math.prod([float(step.max()) for step in steps]), np.stack(steps))
-    served.tally.answered([query], Answered([prediction], 0.0, receipt.network_seconds, 1))
-    return prediction
+    alphabet = served.artifact.metadata.alphabet
+    answer = "".join([alphabet[step.argmax()] for step in steps]).rstrip(alphabet[served.artifact.metadata.end])
+    output = ModelOutput(answer, math.prod([float(step.max()) for step in steps]), np.stack(steps))
+    served.observer.answered([query], BatchResult([output], queue_seconds, inference_seconds, 1))
+    return output
 
 
-def within_seconds() -> float:
-    """How long the request may wait for the network, as its Request-Timeout has it. Raises BadHeader."""
-    asked = request.environ.get("HTTP_REQUEST_TIMEOUT")  # request.headers takes longer, and most have none
-    if asked is None:
-        return math.inf
-    try:
-        seconds = math.nan if "_" in asked else float(asked)  # which only Python reads
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise BadHeader("Request-Timeout", asked, "give it seconds above 0, like 2.5")
-    return seconds
+def build_response(
+    served: ServedModel, body: PredictRequest, output: ModelOutput, context: RequestContext
+) -> PredictResponse:
+    """Build the response of /predict. Raises as `Batcher.call` does if the body asks for alternatives."""
+    alternatives = None
+    if body.alternatives is not None:
+        result = served.batcher.call(
+            partial(served.artifact.engine.k_best, body.query, body.alternatives), context.terms
+        )
+        context.stats.add(result)
+        [best] = result.outputs
+        alternatives = [Alternative(answer=answer, probability=probability) for answer, probability in best]
+    alphabet, model = served.artifact.metadata.alphabet, ModelVersion.of(served.artifact)
+    return PredictResponse.of(body.query, output, body, alphabet, alternatives=alternatives, model=model)
 
 
-def _receipt(served: Served, queries: int) -> Receipt:
-    receipt: Receipt | None = g.get("receipt")
-    if receipt is None:
-        receipt = g.receipt = Receipt(served)
-    receipt.queries += queries
-    return receipt
-
-
-@contextmanager
-def _timed(receipt: Receipt) -> Iterator[None]:
-    begun = time.monotonic()
-    try:
-        yield
-    except Exception as error:
-        log.exception("the network failed")
-        raise NetworkFailed from error
-    finally:
-        receipt.network_seconds += time.monotonic() - begun
+def _record(served: ServedModel, queries: int, context: RequestContext) -> None:
+    stats = context.stats
+    if stats.served is None:
+        stats.served, stats.inference_started = served, time.monotonic()
+    stats.queries += queries

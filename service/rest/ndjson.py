@@ -1,4 +1,4 @@
-"""Queries line by line, in a body of any length and in constant memory: application/x-ndjson, there and back."""
+"""NDJSON: lines of queries in a body of any length, answered line by line in constant memory."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,77 +8,82 @@ from flask import Response, request, stream_with_context
 from pydantic import TypeAdapter
 
 from service.errors import Problem, WrongContentEncoding
-from service.models.artifact import Prediction
-from service.models.repository import Repository, Served
-from service.rest.body import encoding_of, lines, load
-from service.rest.connection import goes_on
-from service.rest.inference import answer, ask, choose, within_seconds
+from service.models.engines.model_output import ModelOutput
+from service.models.repository import Repository, ServedModel
+from service.rest.body import encoding_of, load, read_lines
+from service.rest.connection import RequestContext, request_context
+from service.rest.inference import build_response, infer, resolve_model
 from service.rest.media_types import NDJSON
 from service.rest.schemas import PredictRequest, PredictResponse
 from service.settings import Settings
 
-LINE = TypeAdapter(PredictResponse)
+RESPONSE = TypeAdapter(PredictResponse)
 
-Read = tuple[Served, PredictRequest] | Problem
+ParsedLine = tuple[ServedModel, PredictRequest] | Problem
 
 
 def answer_lines(repository: Repository, settings: Settings) -> Response:
-    """For each line, which is a body of POST /predict, a line: its answer or its problem document, in order.
+    """Answer each line, which is a body of POST /predict, with a line: its response or its problem document, in order.
 
-    A client that sends more than the sockets hold must read while it sends, as curl does. Raises BrokenArtifact where
-    nothing could be loaded, BadHeader, or WrongContentEncoding, since lines are not unpacked.
+    A client that sends more than the sockets buffer must read while it sends, as curl does. Raises ModelUnavailable,
+    BadHeader, and WrongContentEncoding, since lines are not decompressed.
     """
-    # Else each line would tell it, behind a status of 200.
+    # Before the status 200 is sent, so that not each line repeats the problem.
     repository.find()
-    within_seconds()
+    context = request_context()
     if (encoding := encoding_of(request)) != "identity":
         raise WrongContentEncoding(encoding)
 
-    def read(line: bytes) -> Read:
+    def parse(line: bytes) -> ParsedLine:
         try:
-            return choose(repository, partial(load, line), PredictRequest)
+            return resolve_model(repository, partial(load, line), PredictRequest)
         except Problem as problem:
             return problem
 
-    def answered() -> Iterator[bytes]:
+    def answer_blocks() -> Iterator[bytes]:
         try:
-            for block in lines(request, settings.max_body_bytes):
-                goes_on(request)
-                yield b"".join(_answered([read(line) for line in block]))
-                goes_on(request)
+            for block in read_lines(request, settings.max_body_bytes):
+                context.extend_deadline()
+                yield b"".join(_answer_block([parse(line) for line in block], context))
+                context.extend_deadline()
         except Problem as problem:
-            yield _problem(problem)
+            yield _problem_line(problem)
 
-    return Response(stream_with_context(answered()), mimetype=NDJSON)
+    return Response(stream_with_context(answer_blocks()), mimetype=NDJSON)
 
 
-def _answered(block: list[Read]) -> Iterator[bytes]:
-    """The network is asked once for each version that the lines name."""
-    queries: dict[Served, list[str]] = {}
-    for each in block:
-        if not isinstance(each, Problem):
-            served, body = each
+def _answer_block(block: list[ParsedLine], context: RequestContext) -> Iterator[bytes]:
+    """Run inference once for each version that the lines name."""
+    queries: dict[ServedModel, list[str]] = {}
+    for line in block:
+        if not isinstance(line, Problem):
+            served, body = line
             queries.setdefault(served, []).append(body.query)
-    predictions = {served: _ask(served, asked) for served, asked in queries.items()}
-    for each in block:
-        yield _problem(each) if isinstance(each, Problem) else _answer(*each, next(predictions[each[0]]))
+    outputs = {served: _infer(served, texts, context) for served, texts in queries.items()}
+    for line in block:
+        if isinstance(line, Problem):
+            yield _problem_line(line)
+        else:
+            yield _response_line(*line, next(outputs[line[0]]), context)
 
 
-def _ask(served: Served, queries: list[str]) -> Iterator[Prediction | Problem]:
+def _infer(served: ServedModel, queries: list[str], context: RequestContext) -> Iterator[ModelOutput | Problem]:
     try:
-        return iter(ask(served, queries))
+        return iter(infer(served, queries, context))
     except Problem as problem:
         return repeat(problem)
 
 
-def _answer(served: Served, body: PredictRequest, prediction: Prediction | Problem) -> bytes:
-    if isinstance(prediction, Problem):
-        return _problem(prediction)
+def _response_line(
+    served: ServedModel, body: PredictRequest, output: ModelOutput | Problem, context: RequestContext
+) -> bytes:
+    if isinstance(output, Problem):
+        return _problem_line(output)
     try:
-        return LINE.dump_json(answer(served, body, prediction), exclude_none=True) + b"\n"
+        return RESPONSE.dump_json(build_response(served, body, output, context), exclude_none=True) + b"\n"
     except Problem as problem:
-        return _problem(problem)
+        return _problem_line(problem)
 
 
-def _problem(problem: Problem) -> bytes:
+def _problem_line(problem: Problem) -> bytes:
     return problem.to_json().encode() + b"\n"

@@ -1,39 +1,61 @@
-"""The one place that turns errors into application/problem+json (RFC 9457)."""
+"""The one place that turns errors into responses: application/problem+json (RFC 9457), or {"error": ...} for the routes
+of other dialects."""
 
 import http
 import logging
 import re
 
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, request
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 from werkzeug.exceptions import HTTPException
 
 from service.errors import Invalid, Problem, ProblemDocument, http_document, to_json
+from service.rest.media_types import JSON, PROBLEM_JSON
 
 log = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
-DIALECTS = re.compile(r"/v[12](/|$)")  # paths where others' clients expect {"error": ...}
+DIALECT_PATHS = re.compile(r"/v[12](/|$)")  # for paths without a route, which belong to no dialect's blueprint
+INTERNAL_ERROR = http_document(500, "internal error: see the log of the service")
 
 
 class ErrorDocument(TypedDict):
-    """What went wrong, as other dialects than ours tell it."""
+    """An error in the dialects of TensorFlow Serving and of the Open Inference Protocol."""
 
     error: str
 
 
-def status_at(path: str, status: int) -> int:
-    """The status that a problem with this one has at a path: no dialect but ours knows 422."""
-    return 400 if status == Invalid.status and DIALECTS.match(path) else status
+def register(app: Flask) -> None:
+    """Answer every error of `app` with a problem document."""
+    app.register_error_handler(Problem, _from_problem)
+    app.register_error_handler(HTTPException, _from_http)
+    app.register_error_handler(Exception, _from_exception)
+
+
+def register_error_documents(routes: Blueprint) -> None:
+    """Answer the errors of a dialect's routes with {"error": ...}."""
+    routes.register_error_handler(Problem, lambda problem: _retry_after(problem, error_response(problem.document())))
+    routes.register_error_handler(HTTPException, _from_http)
+    routes.register_error_handler(Exception, lambda error: error_response(_logged(error)))
+
+
+def dialect_status(status: int) -> int:
+    """The status in a dialect: neither knows 422."""
+    return 400 if status == Invalid.status else status
+
+
+def error_response(document: ProblemDocument) -> Response:
+    """The sentence of a problem document, as an ErrorDocument."""
+    error = ErrorDocument(error=document["detail"])
+    return Response(to_json(error), dialect_status(document["status"]), mimetype=JSON)
 
 
 def raw_response(status: int, detail: str, request_id: str) -> bytes:
-    """That document as a whole HTTP response, for what gunicorn refuses before the application sees it."""
+    """A whole HTTP response with a problem document, for a request that gunicorn refuses before the application."""
     body = to_json(http_document(status, detail))
     head = [
         f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}",
         "Connection: close",
-        f"Content-Type: {MEDIA_TYPE}",
+        f"Content-Type: {PROBLEM_JSON}",
         f"Content-Length: {len(body)}",
         f"X-Request-ID: {request_id}",
         "Cache-Control: no-store",
@@ -41,27 +63,22 @@ def raw_response(status: int, detail: str, request_id: str) -> bytes:
     return ("\r\n".join(head) + "\r\n\r\n" + body).encode("ascii")
 
 
-def register(app: Flask) -> None:
-    """Answer every error of `app` with a problem document, or in another dialect than ours as that has it."""
-    app.register_error_handler(Problem, _from_problem)
-    app.register_error_handler(HTTPException, _from_http)
-    app.register_error_handler(Exception, _from_exception)
+def not_served(method: str, path: str) -> str:
+    """The sentence for a path or a method without a route."""
+    return f"{method} {path} is not served: POST /predict answers a query, POST /predict/batch answers many"
 
 
 def _from_problem(problem: Problem) -> Response:
-    response = _response(problem.document())
-    if problem.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(problem.retry_after_seconds)
-    return response
+    return _retry_after(problem, _problem_response(problem.document()))
 
 
 def _from_http(error: HTTPException) -> Response:
-    """Flask's own: no such route, wrong method."""
-    asked = f"{request.method} {request.path}"
-    detail = f"{asked} is not served: POST /predict answers a query, POST /predict/batch many"
-    if DIALECTS.match(request.path):
-        detail = f"Malformed request: {asked}"  # as TensorFlow Serving says it
-    response = _response(http_document(error.code or 500, detail))
+    """Flask's own errors: no route for the path, or none for the method."""
+    if DIALECT_PATHS.match(request.path):
+        sentence = f"Malformed request: {request.method} {request.path}"  # TensorFlow Serving's
+        response = error_response(http_document(error.code or 500, sentence))
+    else:
+        response = _problem_response(http_document(error.code or 500, not_served(request.method, request.path)))
     for header, value in error.get_headers():
         if header != "Content-Type":
             response.headers[header] = value
@@ -69,12 +86,19 @@ def _from_http(error: HTTPException) -> Response:
 
 
 def _from_exception(error: Exception) -> Response:
+    return _problem_response(_logged(error))
+
+
+def _logged(error: Exception) -> ProblemDocument:
     log.error("unexpected error", exc_info=error)
-    return _response(http_document(500, "the service failed: its log says why"))
+    return INTERNAL_ERROR
 
 
-def _response(document: ProblemDocument) -> Response:
-    if not DIALECTS.match(request.path):
-        return Response(to_json(document), document["status"], mimetype=MEDIA_TYPE)
-    error: ErrorDocument = {"error": document["detail"]}
-    return Response(to_json(error), status_at(request.path, document["status"]), mimetype="application/json")
+def _problem_response(document: ProblemDocument) -> Response:
+    return Response(to_json(document), document["status"], mimetype=PROBLEM_JSON)
+
+
+def _retry_after(problem: Problem, response: Response) -> Response:
+    if problem.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(problem.retry_after_seconds)
+    return response

@@ -1,4 +1,4 @@
-"""Requests and responses."""
+"""Request and response bodies of our own routes."""
 
 import json
 from collections.abc import Sequence
@@ -21,37 +21,38 @@ from pydantic import (
 from typing_extensions import TypeAliasType, TypedDict
 
 from service.errors import ProblemDocument
-from service.models.artifact import Artifact, Prediction
+from service.models.artifact import Artifact
+from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence
-from service.models.queries import Batch, Broken, Queries, Query, whole
+from service.models.queries import Batch, InvalidQuery, JsonInteger, Queries, Query
 
 RUNNERS_UP = 3
 
 
-# Which there are, service.openapi.document tells.
+# openapi.document lists the names that are served.
 ModelName = TypeAliasType("ModelName", str)
 
 
-class Choice(BaseModel):
-    """Which model is asked, out of any body: by default the newest version of the first."""
+class ModelSelector(BaseModel):
+    """The part of a body that names a model: by default the newest version of the default model."""
 
     model_config = ConfigDict(strict=True)
 
     model: ModelName | None = None
-    version: Annotated[int, Field(ge=0, lt=10**9), whole] | None = None
+    version: Annotated[JsonInteger, Field(ge=0, lt=10**9)] | None = None
 
     @classmethod
     def example(cls, query: str) -> dict[str, Any]:
-        """A body with this query."""
+        """A body with the query."""
         return {"query": query}
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they ask for."""
+        """Bodies for the OpenAPI document, by what they show."""
         return {"a query": cls.example(query)}
 
 
-class QueryRequest(Choice):
+class QueryRequest(ModelSelector):
     """The body of POST /predict/stream and of POST /explain."""
 
     model_config = ConfigDict(extra="forbid")
@@ -59,57 +60,59 @@ class QueryRequest(Choice):
     query: Query
 
 
-class Wishes(Choice):
-    """What may be asked for beside the answer."""
+class OutputOptions(ModelSelector):
+    """The part of a body that asks for more than the answer."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    characters: bool = Field(False, description="Give each character's probability and its runners-up too.")
-    min_confidence: float | None = Field(None, ge=0, le=1, description="Where the confidence is below, abstain.")
+    characters: bool = Field(False, description="Include the probability of each character and its runners-up.")
+    min_confidence: float | None = Field(None, ge=0, le=1, description="Set `abstained` if the confidence is below.")
 
 
-class PredictRequest(Wishes):
+class PredictRequest(OutputOptions):
     """The body of POST /predict."""
 
     query: Query
-    alternatives: Annotated[int, Field(ge=1, le=10), whole] | None = Field(None, description="Give so many answers.")
+    alternatives: Annotated[JsonInteger, Field(ge=1, le=10)] | None = Field(
+        None, description="Include so many of the most probable answers."
+    )
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they ask for."""
+        """Bodies for the OpenAPI document, by what they show."""
         plain = cls.example(query)
         return {
             "a query": plain,
             "its characters": plain | {"characters": True},
             "its alternatives": plain | {"alternatives": 3},
-            "only where it is sure": plain | {"min_confidence": 0.9},
+            "abstain below a confidence": plain | {"min_confidence": 0.9},
         }
 
 
 def _of_queries(schema: dict[str, Any]) -> None:
-    """In JSON Schema's words: each of `queries` is one, unless errors are reported."""
+    """In JSON Schema: each item of `queries` is a valid query, unless errors are reported."""
     schema["if"] = {"properties": {"on_error": {"const": "report"}}, "required": ["on_error"]}
     schema["else"] = {"properties": {"queries": {"$ref": "#/components/schemas/Queries"}}}
 
 
-class BatchRequest(Wishes):
+class BatchRequest(OutputOptions):
     """The body of POST /predict/batch."""
 
     model_config = ConfigDict(json_schema_extra=_of_queries)
 
     on_error: Literal["fail", "report"] = Field(
-        "fail", description="Refuse the whole batch where a query breaks a rule, or put a problem in that one's place."
+        "fail", description="For an invalid query, refuse the whole batch, or put a problem in its place."
     )
     queries: Queries
 
     @field_validator("queries", mode="wrap", json_schema_input_type=Batch)
     @classmethod
     def _report(cls, queries: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[str]:
-        """Where errors are reported, each query that breaks a rule as the Broken that tells it."""
+        """Validate the queries; if errors are reported, put an InvalidQuery in the place of each bad one."""
         try:
             return cast(list[str], validate(queries))
         except ValidationError as error:
-            bad = {each["loc"][0]: Broken(each["msg"]) for each in error.errors(include_url=False) if each["loc"]}
+            bad = {each["loc"][0]: InvalidQuery(each["msg"]) for each in error.errors(include_url=False) if each["loc"]}
             if info.data.get("on_error") != "report" or not bad:
                 raise
         valid = [query for index, query in enumerate(queries) if index not in bad]
@@ -118,27 +121,27 @@ class BatchRequest(Wishes):
 
     @classmethod
     def example(cls, query: str) -> dict[str, Any]:
-        """A body with this query alone."""
+        """A body with the query alone."""
         return {"queries": [query]}
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they ask for."""
+        """Bodies for the OpenAPI document, by what they show."""
         mixed = {"queries": [query, "1+", query], "on_error": "report"}
         return {"queries": {"queries": [query, query]}, "problems in their place": mixed}
 
 
-class Lines(RootModel[Any]):
+class NdjsonBody(RootModel[Any]):
     """Text: any number of lines, each a body of POST /predict."""
 
     @classmethod
     def examples(cls, query: str) -> dict[str, str]:
-        """Bodies for the OpenAPI document, by what they ask for."""
+        """Bodies for the OpenAPI document, by what they show."""
         return {"two queries": 2 * f"{json.dumps(PredictRequest.example(query))}\n"}
 
 
-class Model(BaseModel):
-    """Which artifact answered; `sha256` is that of its checksums.txt, which names every other file's."""
+class ModelVersion(BaseModel):
+    """The version that answered. `sha256` is that of its checksums.txt, which has the SHA-256 of every other file."""
 
     name: str
     version: int
@@ -146,31 +149,31 @@ class Model(BaseModel):
 
     @classmethod
     def of(cls, artifact: Artifact) -> Self:
-        """What names the artifact."""
+        """That of an artifact."""
         return cls(name=artifact.metadata.name, version=artifact.metadata.version, sha256=artifact.sha256)
 
 
-class ModelEntry(Model):
-    """A version that is served, and how right it is."""
+class ModelEntry(ModelVersion):
+    """A version that is served, and its accuracy."""
 
-    network: str
+    architecture: str
     query_example: str
     evidence: Evidence | None
 
 
 class ModelsResponse(BaseModel):
-    """The answer to GET /models."""
+    """The response of GET /models."""
 
     models: list[ModelEntry]
 
     @classmethod
     def of(cls, served: list[Artifact]) -> Self:
-        """One entry for each."""
+        """One entry for each artifact."""
         return cls(
             models=[
                 ModelEntry(
-                    **Model.of(artifact).model_dump(),
-                    network=artifact.metadata.network,
+                    **ModelVersion.of(artifact).model_dump(),
+                    architecture=artifact.metadata.architecture,
                     query_example=artifact.metadata.query_example,
                     evidence=artifact.metadata.evidence,
                 )
@@ -180,24 +183,24 @@ class ModelsResponse(BaseModel):
 
 
 class LiveResponse(BaseModel):
-    """The answer to GET /health/live."""
+    """The response of GET /health/live."""
 
     status: Literal["live"] = "live"
 
 
 class ReadyResponse(BaseModel):
-    """The answer to GET /health/ready."""
+    """The response of GET /health/ready."""
 
     status: Literal["ready"] = "ready"
-    models: list[Model]
+    models: list[ModelVersion]
 
 
-# Dataclasses: pydantic would validate every answer of a batch, which takes a sixth of the whole time.
+# Dataclasses: pydantic would validate every answer of a batch, which takes a sixth of the time of a request.
 
 
 @dataclass(slots=True, kw_only=True)
 class RunnerUp:
-    """A character that could stand at a place in the answer, and its probability."""
+    """Another character for a position in the answer, and its probability."""
 
     character: str
     probability: float
@@ -205,14 +208,14 @@ class RunnerUp:
 
 @dataclass(slots=True, kw_only=True)
 class Character(RunnerUp):
-    """A character of the answer, " " being its end, and the most probable others."""
+    """A character of the answer, or " " for its end, and the most probable others."""
 
     runners_up: list[RunnerUp]
 
     @classmethod
     def of(cls, probabilities: npt.NDArray[np.float32], alphabet: str) -> Self:
-        """The most probable of the alphabet, by the probabilities [V]."""
-        likeliest = np.argsort(-probabilities, kind="stable")[: 1 + RUNNERS_UP]  # of equals the first, as argmax has it
+        """The most probable character of the alphabet, from the probabilities [V]."""
+        likeliest = np.argsort(-probabilities, kind="stable")[: 1 + RUNNERS_UP]  # the first of equals, as argmax
         first, *others = [(alphabet[token], float(probabilities[token])) for token in likeliest]
         runners_up = [RunnerUp(character=character, probability=probability) for character, probability in others]
         return cls(character=first[0], probability=first[1], runners_up=runners_up)
@@ -220,7 +223,7 @@ class Character(RunnerUp):
 
 @dataclass(slots=True, kw_only=True)
 class Alternative:
-    """An answer that the network could give, and its probability."""
+    """One of the most probable answers, and its probability."""
 
     answer: str
     probability: float
@@ -228,10 +231,10 @@ class Alternative:
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """A query as the network read it, and what it answered.
+    """A query as the model read it, and its answer.
 
-    `confidence` is the product of the probabilities of the answer's characters, and of its end where there is room;
-    `abstained` is whether it is below what the request wants at least.
+    `confidence` is the product of the probabilities of the answer's characters, and of its end if the answer has room
+    for it; `abstained` is whether it is below the request's `min_confidence`.
     """
 
     query: str
@@ -241,30 +244,30 @@ class Answer:
     characters: list[Character] | None = None
 
     @classmethod
-    def of(cls, query: str, prediction: Prediction, wishes: Wishes, alphabet: str, **more: Any) -> Self:
-        """With what the request wishes, and what a subclass has more."""
-        answer, confidence = prediction.answer, prediction.confidence
-        if wishes.min_confidence is not None:
-            more["abstained"] = confidence < wishes.min_confidence
-        if wishes.characters:
-            more["characters"] = [Character.of(step, alphabet) for step in prediction.steps]
+    def of(cls, query: str, output: ModelOutput, options: OutputOptions, alphabet: str, **more: Any) -> Self:
+        """With what the options ask for, and the further fields of a subclass."""
+        answer, confidence = output.answer, output.confidence
+        if options.min_confidence is not None:
+            more["abstained"] = confidence < options.min_confidence
+        if options.characters:
+            more["characters"] = [Character.of(step, alphabet) for step in output.steps]
         return cls(query=query, answer=answer, confidence=confidence, **more)
 
 
 @dataclass(slots=True, kw_only=True)
 class PredictResponse(Answer):
-    """The answer to POST /predict."""
+    """The response of POST /predict."""
 
     alternatives: list[Alternative] | None = None
-    model: Model
+    model: ModelVersion
 
 
 @dataclass(slots=True, kw_only=True)
 class BatchResponse:
-    """The answer to POST /predict/batch, in the order of the queries; one that broke a rule has its problem there."""
+    """The response of POST /predict/batch, in the order of the queries, with a problem for each invalid query."""
 
     predictions: Sequence[Answer | ProblemDocument]
-    model: Model
+    model: ModelVersion
 
 
 @dataclass(slots=True, kw_only=True)
@@ -274,11 +277,11 @@ class DoneResponse:
     query: str
     answer: str
     confidence: float
-    model: Model
+    model: ModelVersion
 
 
 class Event(TypedDict):
-    """An event of POST /predict/stream: each character of the answer, and then the whole, or what went wrong."""
+    """An event of POST /predict/stream: each character of the answer, and then the whole answer, or a problem."""
 
     event: Literal["character", "done", "problem"]
     data: Json[Character | DoneResponse | ProblemDocument]
@@ -286,10 +289,10 @@ class Event(TypedDict):
 
 @dataclass(slots=True, kw_only=True)
 class ExplainResponse:
-    """The answer to POST /explain.
+    """The response of POST /explain.
 
-    `matrix[i][j]` is by how much the probability of character j of the answer (its end included, where there is room)
-    falls when character i of the query is hidden from the network.
+    `matrix[i][j]` is by how much the probability of character j of the answer (its end included, if the answer has room
+    for it) falls when character i of the query is hidden from the model.
     """
 
     query: str
@@ -298,4 +301,4 @@ class ExplainResponse:
     hidden: list[str]
     characters: list[str]
     matrix: list[list[float]]
-    model: Model
+    model: ModelVersion

@@ -1,4 +1,4 @@
-"""What a browser is told about our pages: load nothing from elsewhere, run nothing that stands in the page itself."""
+"""Security headers of the HTML pages: load nothing from other hosts, and run no inline script."""
 
 from flask import Response
 
@@ -15,13 +15,13 @@ POLICY = {
 
 
 def policy(**changed: str) -> str:
-    """The Content-Security-Policy, with these directives (written with `_`) in the place of ours."""
+    """The Content-Security-Policy, with some directives replaced; `_` in their names stands for `-`."""
     directives = POLICY | {name.replace("_", "-"): sources for name, sources in changed.items()}
     return "; ".join(f"{name} {sources}" for name, sources in directives.items())
 
 
 def protect(response: Response) -> Response:
-    """Add the headers of a page, where it has none of its own: for `Blueprint.after_request`."""
+    """Add the headers that the response does not set itself: for `Blueprint.after_request`."""
     response.headers.setdefault("Content-Security-Policy", policy())
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "no-referrer")

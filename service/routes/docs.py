@@ -1,4 +1,4 @@
-"""GET /openapi.json, and /docs, the page of it."""
+"""GET /openapi.json and GET /docs, its interactive page."""
 
 import importlib.resources
 import json
@@ -8,23 +8,23 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, current_app, render_template, send_from_directory
 
-from service.errors import BrokenArtifact
+from service.errors import ModelUnavailable
 from service.models.artifact import Artifact
 from service.models.repository import Repository
 from service.openapi.document import document as openapi_document
-from service.openapi.operations import described
+from service.openapi.operations import documented
 from service.rest import security
 from service.rest.caching import cached
 from service.rest.media_types import HTML, JSON
 from service.settings import Settings
 
-# Swagger UI's own files, by the media type that they have.
+# Swagger UI's own files, and the folder of each.
 SWAGGER = Path(str(importlib.resources.files("flask_openapi_swagger"))) / "templates" / "swagger"
 ASSETS = {"swagger-ui.css": "css", "swagger-ui-bundle.js": "js"}
 
 
 def docs_routes(repository: Repository, settings: Settings) -> Blueprint:
-    """What may be asked, for programs and for people."""
+    """The description of the API, for programs and as a page."""
     routes = Blueprint("docs", __name__)
     routes.after_request(security.protect)
 
@@ -33,21 +33,21 @@ def docs_routes(repository: Repository, settings: Settings) -> Blueprint:
         return json.dumps(openapi_document(current_app, artifacts, settings.max_batch_queries))
 
     @routes.get("/openapi.json")
-    @described("Describe this service in OpenAPI", dict[str, Any], problems=(BrokenArtifact,), is_cached=True)
+    @documented("Describe this service in OpenAPI", dict[str, Any], problems=(ModelUnavailable,), is_cached=True)
     def openapi_json() -> Response:
-        return cached(Response(document(*repository.all()), mimetype=JSON))
+        return cached(Response(document(*repository.artifacts()), mimetype=JSON))
 
     @routes.get("/docs")
-    @described("Show that description, to be tried", {HTML: str}, is_cached=True)
+    @documented("Show the OpenAPI document as a page, with every route to try", {HTML: str}, is_cached=True)
     def docs() -> Response:
         response = cached(Response(render_template("docs.html")))
-        # Swagger UI's style has its icons in itself.
+        # Swagger UI's style sheet contains its icons as data URLs.
         response.headers["Content-Security-Policy"] = security.policy(img_src="'self' data:")
         return response
 
     @routes.get("/docs/<asset>")
-    @described(
-        "What that page is made of",
+    @documented(
+        "The style sheet and script of that page",
         {"text/css": str, "text/javascript": str},
         variables={"asset": {"enum": list(ASSETS)}},
         problems=(404,),

@@ -1,50 +1,54 @@
-"""POST /explain."""
+"""POST /explain: which character of a query matters to which character of its answer."""
 
 import numpy as np
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
 
-from service.models.repository import Repository, Served
-from service.openapi.operations import ASKING_BY_BODY, described
-from service.rest.inference import ask, choose_by_body
-from service.rest.schemas import ExplainResponse, Model, QueryRequest
+from service.models.repository import Repository, ServedModel
+from service.openapi.operations import JSON_INFERENCE_ERRORS, documented
+from service.rest.body import parse
+from service.rest.connection import RequestContext, request_context
+from service.rest.inference import infer, resolve_model
+from service.rest.media_types import JSON
+from service.rest.schemas import ExplainResponse, ModelVersion, QueryRequest
 from service.settings import Settings
 
-EXPLAINED = TypeAdapter(ExplainResponse)
+EXPLAIN_RESPONSE = TypeAdapter(ExplainResponse)
 
-HIDDEN = " "  # what the network reads where a query has ended, and so knows
+HIDDEN = " "  # the padding behind a query: a character that every model knows
 
 
 def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
-    """Which character of a query matters to which of its answer, by occlusion (Zeiler and Fergus 2014, section 4.2)."""
+    """Explanations by occlusion (Zeiler and Fergus 2014, section 4.2)."""
     routes = Blueprint("explain", __name__)
 
     @routes.post("/explain")
-    @described(
-        "Tell which character of a query matters to which of the answer",
+    @documented(
+        "Report which character of the query matters to which of the answer",
         ExplainResponse,
         QueryRequest,
-        problems=ASKING_BY_BODY,
+        problems=JSON_INFERENCE_ERRORS,
     )
     def explain() -> Response:
-        served, body = choose_by_body(repository, settings, QueryRequest)
-        return Response(EXPLAINED.dump_json(_explained(served, body.query)), mimetype="application/json")
+        context = request_context()
+        served, body = resolve_model(repository, lambda: parse(request, settings.max_body_bytes), QueryRequest)
+        return Response(EXPLAIN_RESPONSE.dump_json(_explain(served, body.query, context)), mimetype=JSON)
 
     return routes
 
 
-def _explained(served: Served, query: str) -> ExplainResponse:
+def _explain(served: ServedModel, query: str, context: RequestContext) -> ExplainResponse:
     occluded = [query[:place] + HIDDEN + query[place + 1 :] for place in range(len(query))]
-    prediction, *others = ask(served, [query, *occluded])
-    steps = prediction.steps  # (T, V)
-    tokens = steps.argmax(axis=-1)
+    output, *others = infer(served, [query, *occluded], context)
+    steps = output.steps  # (T, V)
+    tokens = steps.argmax(axis=-1)  # (T,)
     places = np.arange(len(tokens))
     return ExplainResponse(
         query=query,
-        answer=prediction.answer,
-        confidence=prediction.confidence,
+        answer=output.answer,
+        confidence=output.confidence,
         hidden=list(query),
         characters=[served.artifact.metadata.alphabet[token] for token in tokens],
         matrix=[(steps[places, tokens] - other.probabilities[places, tokens]).tolist() for other in others],
-        model=Model.of(served.artifact),
+        model=ModelVersion.of(served.artifact),
     )

@@ -1,4 +1,4 @@
-"""GET /, and what the pages are made of."""
+"""GET /, its style sheet and script, and the pictures of the model cards."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from flask import Blueprint, Response, make_response, render_template, send_from_directory
 
-from service.errors import BrokenArtifact
+from service.errors import ModelUnavailable
 from service.models.artifact import Artifact
 from service.models.repository import Repository
-from service.openapi.operations import FINDING, described
+from service.openapi.operations import LOOKUP_ERRORS, documented
 from service.rest import security
 from service.rest.caching import cached
 from service.rest.media_types import HTML
@@ -19,27 +19,29 @@ STATIC = Path(__file__).parent.parent / "static"
 PICTURE = re.compile(r"^!\[([^\]\n]+)\]\(([^/)\n]+\.png)\)$", re.MULTILINE)  # in a model card
 
 
-class Shown(NamedTuple):
-    """A version that can be tried on the page, with the pictures of its model card: of each its file and caption."""
+class PageModel(NamedTuple):
+    """A version on the page, with the pictures of its model card: (file, caption)."""
 
     artifact: Artifact
     pictures: list[tuple[str, str]]
 
 
 def pages_routes(repository: Repository, settings: Settings) -> Blueprint:
-    """The page to try the service on, its style and script, and the pictures of the artifacts."""
+    """The page to try the service in a browser."""
     routes = Blueprint("pages", __name__)
     routes.after_request(security.protect)
 
     @routes.get("/")
-    @described("Show the page to try the service on", {HTML: str}, problems=(BrokenArtifact,), is_cached=True)
+    @documented(
+        "Show the page to try the service in a browser", {HTML: str}, problems=(ModelUnavailable,), is_cached=True
+    )
     def index() -> Response:
-        shown = [Shown(artifact, pictures(folder(artifact))) for artifact in repository.all()]
-        return cached(make_response(render_template("index.html", shown=shown)))
+        models = [PageModel(artifact, pictures(folder(artifact))) for artifact in repository.artifacts()]
+        return cached(make_response(render_template("index.html", models=models)))
 
     @routes.get("/static/<asset>")
-    @described(
-        "What the pages are made of",
+    @documented(
+        "A style sheet, script or icon of the pages",
         {"text/css": str, "text/javascript": str, "image/svg+xml": str},
         variables={"asset": {"enum": [file.name for file in STATIC.iterdir()]}},
         problems=(404,),
@@ -49,10 +51,10 @@ def pages_routes(repository: Repository, settings: Settings) -> Blueprint:
         return send_from_directory(STATIC, asset)
 
     @routes.get("/models/<model>/<int:version>/<name>.png")
-    @described(
+    @documented(
         "Show a picture of a model card",
         {"image/png": bytes},
-        problems=(404, *FINDING),
+        problems=(404, *LOOKUP_ERRORS),
         is_cached=True,
         variables={"name": {"type": "string", "examples": ["encoder"]}},
     )
@@ -67,7 +69,7 @@ def pages_routes(repository: Repository, settings: Settings) -> Blueprint:
 
 
 def pictures(artifact: Path) -> list[tuple[str, str]]:
-    """Of each picture that the model card in the folder shows, file and caption; none where there is no card."""
+    """(file, caption) of each picture in the model card of the folder; empty without a card."""
     try:
         card = (artifact / "MODEL_CARD.md").read_text()
     except (OSError, UnicodeDecodeError):

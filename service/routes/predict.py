@@ -1,60 +1,68 @@
-"""POST /predict and /predict/batch."""
+"""POST /predict and POST /predict/batch."""
 
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
 
 from service.errors import FieldError, Invalid
-from service.models.queries import Broken
+from service.models.queries import InvalidQuery
 from service.models.repository import Repository
-from service.openapi.operations import ASKING_BY_BODY, described
-from service.rest import ndjson
-from service.rest.inference import answer, ask, choose_by_body
+from service.openapi.operations import JSON_INFERENCE_ERRORS, documented
+from service.rest.body import parse
+from service.rest.connection import request_context
+from service.rest.inference import build_response, infer, resolve_model
 from service.rest.media_types import JSON, NDJSON
-from service.rest.schemas import Answer, BatchRequest, BatchResponse, Lines, Model, PredictRequest, PredictResponse
+from service.rest.ndjson import answer_lines
+from service.rest.schemas import (
+    Answer,
+    BatchRequest,
+    BatchResponse,
+    ModelVersion,
+    NdjsonBody,
+    PredictRequest,
+    PredictResponse,
+)
 from service.settings import Settings
 
-PREDICTED, BATCH = TypeAdapter(PredictResponse), TypeAdapter(BatchResponse)
+PREDICT_RESPONSE, BATCH_RESPONSE = TypeAdapter(PredictResponse), TypeAdapter(BatchResponse)
 
 
 def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
-    """The routes over the artifacts that `repository` serves."""
+    """Answers to one query, and to many."""
     routes = Blueprint("predict", __name__)
 
     @routes.post("/predict")
-    @described(
-        "Answer a query",
-        PredictResponse,
-        PredictRequest,
-        problems=ASKING_BY_BODY,
-    )
+    @documented("Answer a query", PredictResponse, PredictRequest, problems=JSON_INFERENCE_ERRORS)
     def predict() -> Response:
-        served, body = choose_by_body(repository, settings, PredictRequest)
-        [prediction] = ask(served, [body.query])
-        answered = answer(served, body, prediction)
-        return Response(PREDICTED.dump_json(answered, exclude_none=True), mimetype="application/json")
+        context = request_context()
+        served, body = resolve_model(repository, lambda: parse(request, settings.max_body_bytes), PredictRequest)
+        [output] = infer(served, [body.query], context)
+        response = build_response(served, body, output, context)
+        return Response(PREDICT_RESPONSE.dump_json(response, exclude_none=True), mimetype=JSON)
 
     @routes.post("/predict/batch")
-    @described(
+    @documented(
         "Answer many queries, in order",
         {JSON: BatchResponse, NDJSON: str},
-        {JSON: BatchRequest, NDJSON: Lines},
-        problems=ASKING_BY_BODY,
+        {JSON: BatchRequest, NDJSON: NdjsonBody},
+        problems=JSON_INFERENCE_ERRORS,
     )
     def predict_batch() -> Response:
-        """As application/x-ndjson, each line is a body of POST /predict, and its answer or its problem is a line."""
+        """As application/x-ndjson, each line is a body of POST /predict, and is answered with a line: its response or
+        its problem."""
         if request.mimetype == NDJSON:
-            return ndjson.answer_lines(repository, settings)
-        served, body = choose_by_body(repository, settings, BatchRequest)
-        valid = [query for query in body.queries if not isinstance(query, Broken)]
-        predictions = iter(ask(served, valid))
+            return answer_lines(repository, settings)
+        context = request_context()
+        served, body = resolve_model(repository, lambda: parse(request, settings.max_body_bytes), BatchRequest)
+        valid = [query for query in body.queries if not isinstance(query, InvalidQuery)]
+        outputs = iter(infer(served, valid, context))
         alphabet = served.artifact.metadata.alphabet
-        answers = [
+        predictions = [
             Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()
-            if isinstance(query, Broken)
-            else Answer.of(query, next(predictions), body, alphabet)
+            if isinstance(query, InvalidQuery)
+            else Answer.of(query, next(outputs), body, alphabet)
             for index, query in enumerate(body.queries)
         ]
-        answered = BatchResponse(predictions=answers, model=Model.of(served.artifact))
-        return Response(BATCH.dump_json(answered, exclude_none=True), mimetype="application/json")
+        response = BatchResponse(predictions=predictions, model=ModelVersion.of(served.artifact))
+        return Response(BATCH_RESPONSE.dump_json(response, exclude_none=True), mimetype=JSON)
 
     return routes

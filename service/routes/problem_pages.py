@@ -1,46 +1,46 @@
-"""GET /problems/<name>: what a problem's `type` points to, and GET /problems, all of them."""
+"""GET /problems/<name>, where the `type` of a problem leads, and GET /problems, which lists all problems."""
 
 from contextlib import suppress
 
 from flask import Blueprint, Response, abort, render_template
 
-from service.errors import BrokenArtifact
+from service.errors import ModelUnavailable
 from service.models.repository import Repository
-from service.openapi.examples import SAMPLES
-from service.openapi.operations import described
+from service.openapi.examples import EXAMPLES
+from service.openapi.operations import documented
 from service.rest import security
 from service.rest.caching import cached
 from service.rest.media_types import HTML
 
 
-def problems_routes(repository: Repository) -> Blueprint:
-    """What each problem means and what to do, with a request that works."""
+def problem_pages_routes(repository: Repository) -> Blueprint:
+    """What each problem means, what the client can do, and a request that works."""
     routes = Blueprint("problems", __name__, url_prefix="/problems")
     routes.after_request(security.protect)
 
     @routes.get("")
-    @described("Explain all problems", {HTML: str}, is_cached=True)
+    @documented("Explain all problems", {HTML: str}, is_cached=True)
     def every() -> Response:
-        return page("What can go wrong", list(SAMPLES))
+        return page("Problems", list(EXAMPLES))
 
     @routes.get("/<name>")
-    @described(
+    @documented(
         "Explain a problem: its `type` is this path",
         {HTML: str},
-        variables={"name": {"enum": list(SAMPLES)}},
+        variables={"name": {"enum": list(EXAMPLES)}},
         problems=(404,),
         is_cached=True,
     )
     def one(name: str) -> Response:
-        if name not in SAMPLES:
+        if name not in EXAMPLES:
             abort(404)
-        return page(SAMPLES[name].document["title"], [name])
+        return page(EXAMPLES[name].document["title"], [name])
 
     def page(title: str, names: list[str]) -> Response:
-        example = None
-        with suppress(BrokenArtifact):  # a problem too, and to be explained
-            example = repository.find().artifact.metadata.query_example
-        samples = {name: SAMPLES[name] for name in names}
-        return cached(Response(render_template("problem.html", title=title, samples=samples, example=example)))
+        query = None
+        with suppress(ModelUnavailable):  # the page of this problem too is served without a model
+            query = repository.find().artifact.metadata.query_example
+        examples = {name: EXAMPLES[name] for name in names}
+        return cached(Response(render_template("problem.html", title=title, examples=examples, query=query)))
 
     return routes

@@ -1,4 +1,7 @@
-"""The numbers of prometheus_client, kept where every worker can read them: its multiprocess mode, by slot."""
+"""prometheus_client's multiprocess mode, with a file for each worker index instead of each process.
+
+This is the only module that uses private names of prometheus_client, whose version is pinned exactly.
+"""
 
 import fcntl
 import os
@@ -15,20 +18,20 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 
 PREFIX = "neural-adder-metrics-"
-NEW_SECONDS = 60  # in which one that has made its folder locks it
+LOCKED_AFTER_SECONDS = 60  # a service locks its folder long before
 
 
 class SharedValue:
-    """A number in a file that this process alone writes, and that whichever worker is asked reads.
+    """A number in a memory-mapped file, which one process writes and every worker reads.
 
-    prometheus_client's own takes a lock, looks for a fork, and looks its place up each time: 1.3 microseconds, for 0.1
-    here. And its files are by process, so that those of the dead would pile up. These are by the worker's slot: who
-    replaces a dead worker takes over its slot, and counts on from its numbers.
+    prometheus_client's own MmapedValue takes a lock, checks for a fork, and looks its position up at each call: 1.3
+    microseconds instead of 0.1. It has a file for each process, so that files of dead workers pile up. Here a worker
+    has the file of its index; the replacement of a dead worker gets the same index and continues its counters.
     """
 
     _multiprocess = True
     folder: ClassVar[Path | None] = None
-    slot: ClassVar[int]
+    index: ClassVar[int]  # of this worker
     _files: ClassVar[dict[str, Any]] = {}  # MmapedDict has no types
 
     def __init__(
@@ -44,9 +47,9 @@ class SharedValue:
     ) -> None:
         name = f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind
         if name not in self._files:
-            self._files[name] = MmapedDict(f"{self.folder}/{name}_{self.slot}.db")  # type: ignore[no-untyped-call]
+            self._files[name] = MmapedDict(f"{self.folder}/{name}_{self.index}.db")  # type: ignore[no-untyped-call]
         file, key = self._files[name], mmap_key(metric, sample, list(names), list(labels), text)
-        file.read_value(key)  # makes a place for it; where the file grows, what is mapped of it stays
+        file.read_value(key)  # creates the value; the mapping stays valid when the file grows
         self._numbers, self._at = memoryview(file._m).cast("d"), file._positions[key] // 8
 
     def inc(self, amount: float) -> None:
@@ -54,51 +57,51 @@ class SharedValue:
         self._numbers[self._at] += amount
 
     def set(self, value: float) -> None:
-        """Put another there."""
+        """Replace it."""
         self._numbers[self._at] = value
 
     def get(self) -> float:
-        """What is there."""
+        """Return it."""
         return float(self._numbers[self._at])
 
 
-class Count(Counter):
-    """A counter that does not look each time whether it may count."""
+class FastCounter(Counter):
+    """A counter that skips the checks of each call."""
 
     def inc(self, amount: float = 1, _: object = None) -> None:
         """Add to it."""
         self._value.inc(amount)
 
 
-class Distribution(Histogram):
-    """A histogram that does not look each time whether it may count, nor through all its buckets."""
+class FastHistogram(Histogram):
+    """A histogram that skips the checks of each call, and finds its bucket by bisection."""
 
     def observe(self, amount: float, _: object = None) -> None:
-        """Count it."""
+        """Count a value."""
         self._sum.inc(amount)
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
 
 def prepare() -> None:
-    """In the master, before the first worker: an empty folder, PROMETHEUS_MULTIPROC_DIR where that is set, else a new
-    one, in memory where there is such a place. Raises OSError."""
-    if asked := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        SharedValue.folder = Path(asked)
+    """In the master, before the first worker: create an empty folder. It is PROMETHEUS_MULTIPROC_DIR if set, or a new
+    folder, in shared memory if the system has it. Raises OSError."""
+    if configured := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        SharedValue.folder = Path(configured)
         SharedValue.folder.mkdir(parents=True, exist_ok=True)
         _empty(SharedValue.folder)
         return
-    memory = Path("/dev/shm")  # noqa: S108  only its own there
-    place = memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-    for folder in place.glob(f"{PREFIX}*"):
-        _remove_if_left(folder)
-    SharedValue.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-    _lock(SharedValue.folder)  # until this process and its workers have ended, however that comes
+    memory = Path("/dev/shm")  # noqa: S108  a folder of its own in there
+    parent = memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    for folder in parent.glob(f"{PREFIX}*"):
+        _remove_if_abandoned(folder)
+    SharedValue.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    _lock(SharedValue.folder)  # until this process and its workers have ended, even if they are killed
 
 
-def _remove_if_left(folder: Path) -> None:
-    """Remove what a service that was killed has left."""
-    with suppress(OSError):  # another's, or gone meanwhile
-        if time.time() - folder.stat().st_mtime > NEW_SECONDS:
+def _remove_if_abandoned(folder: Path) -> None:
+    """Remove the folder of a service that was killed."""
+    with suppress(OSError):  # another service uses it, or has removed it
+        if time.time() - folder.stat().st_mtime > LOCKED_AFTER_SECONDS:
             lock = _lock(folder)
             _empty(folder)
             folder.rmdir()
@@ -106,7 +109,7 @@ def _remove_if_left(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> int:
-    """Raises OSError where another process has."""
+    """Lock a folder. Raises OSError if another process has locked it."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,29 +124,29 @@ def _empty(folder: Path) -> None:
         file.unlink()
 
 
-def share(slot: int) -> None:
-    """In a worker, before it makes its metrics: keep them in the folder, with those of the others."""
-    SharedValue.slot = slot
+def attach(index: int) -> None:
+    """In a worker, before it creates its metrics: keep their values in the files of its index."""
+    SharedValue.index = index
     values.ValueClass = SharedValue
 
 
-def forget(slot: int) -> None:
-    """In the master, when a worker has died: what it was is no more; what it counted stays."""
+def mark_process_dead(index: int) -> None:
+    """In the master, when a worker has died: drop the dead worker's gauges, keep its counters."""
     if SharedValue.folder is not None:
-        for file in SharedValue.folder.glob(f"gauge_live*_{slot}.db"):
+        for file in SharedValue.folder.glob(f"gauge_live*_{index}.db"):
             file.unlink()
 
 
-def discard() -> None:
-    """In the master, at its end: leave nothing in memory."""
+def close() -> None:
+    """In the master, at its end: remove the folder."""
     if SharedValue.folder is not None and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        with suppress(OSError):  # somebody has already
+        with suppress(OSError):  # removed already
             _empty(SharedValue.folder)
             SharedValue.folder.rmdir()
 
 
 def all_workers() -> CollectorRegistry | None:
-    """The sums over all of them; None where nothing is shared."""
+    """The metrics of all workers together, or None if there is no folder."""
     if SharedValue.folder is None:
         return None
     registry = CollectorRegistry()

@@ -1,34 +1,41 @@
-"""What is noted of a request on its way."""
+"""What is recorded of a request: one object, filled along the way of the request, and observed once at its end."""
 
-import time
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from flask import Request
 
-from service.models.repository import Served
+from service.models.batcher import BatchResult
+from service.models.repository import ServedModel
 
 
 @dataclass(slots=True)
-class Receipt:
-    """Which version a request asked, when by the monotonic clock, how many queries, how long they waited for the
-    network, how long it took, and how many it answered in its last call."""
+class RequestStats:
+    """A request. Times are in seconds, `started` and `inference_started` by the monotonic clock.
 
-    served: Served
-    asked: float = field(default_factory=time.monotonic)
-    queries: int = 0
-    queue_seconds: float = 0.0
-    network_seconds: float = 0.0
-    batch_queries: int = 0
-
-
-class Ended(NamedTuple):
-    """A request that has been answered: when it began by the monotonic clock, how long it took, and, where the network
-    was asked, what for."""
+    `served` is the first model version that the request was sent to; `queries`, `queue_seconds` and
+    `inference_seconds` are summed over all calls, and `batch_size` is that of the last. `status` and `seconds` are set
+    at the end.
+    """
 
     request: Request
     request_id: str
-    status: int
-    begun: float
-    seconds: float
-    receipt: Receipt | None
+    started: float
+    served: ServedModel | None = None
+    inference_started: float = 0.0
+    queries: int = 0
+    queue_seconds: float = 0.0
+    inference_seconds: float = 0.0
+    batch_size: int = 0
+    status: int = 0
+    seconds: float = 0.0
+
+    def add(self, result: BatchResult[Any]) -> None:
+        """Add the times of a call."""
+        self.queue_seconds += result.queue_seconds
+        self.inference_seconds += result.inference_seconds
+        self.batch_size = result.batch_size
+
+
+RequestObserver = Callable[[RequestStats], object]

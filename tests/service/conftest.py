@@ -13,15 +13,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.app import create_app
-from service.models.artifact import Prediction
+from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence, Golden, Margin, Metadata, Part
 from service.settings import Settings
 
 METADATA = Metadata(
-    format_version=3,
+    format_version=4,
     name="adder",
     version=1,
-    network="repeat_vector",
+    architecture="repeat_vector",
     alphabet="0123456789+ ",
     largest_operand=999,
     query_pattern=r"^(0|[1-9][0-9]{0,2})\+(0|[1-9][0-9]{0,2})$",
@@ -69,14 +69,18 @@ class StandIn:
         "defaults": {},
     }
 
-    def predict(self, queries: list[str]) -> list[Prediction]:
+    @property
+    def engine(self) -> "StandIn":
+        return self
+
+    def predict(self, queries: list[str]) -> list[ModelOutput]:
         return [self.answer(query) for query in queries]
 
-    def answer(self, query: str) -> Prediction:
+    def answer(self, query: str) -> ModelOutput:
         answer = query.split("+")[0][:4]  # of an occluded one too
         probabilities = np.tile(np.linspace(0.06, 0.03, 12, dtype=np.float32), (4, 1))
         probabilities[range(4), [METADATA.alphabet.index(character) for character in answer.ljust(4)]] = 0.5
-        return Prediction(answer, 0.5 ** min(len(answer) + 1, 4), probabilities)
+        return ModelOutput(answer, 0.5 ** min(len(answer) + 1, 4), probabilities)
 
     def decode(self, query: str) -> Iterator[npt.NDArray[np.float32]]:
         answer, _, probabilities = self.answer(query)
@@ -89,7 +93,7 @@ class StandIn:
 
 
 class Failing(StandIn):
-    def predict(self, queries: list[str]) -> list[Prediction]:
+    def predict(self, queries: list[str]) -> list[ModelOutput]:
         raise RuntimeError(queries)
 
 

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 
-class FalseService(ThreadingHTTPServer):
+class StubServer(ThreadingHTTPServer):
     """Gives each request the next of its answers, the last of them for ever."""
 
     daemon_threads = True
@@ -27,7 +27,7 @@ class FalseService(ThreadingHTTPServer):
 
 class Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: FalseService
+    server: StubServer
 
     def setup(self) -> None:
         super().setup()

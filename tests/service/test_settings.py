@@ -32,7 +32,7 @@ def test_a_value_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name
 
 
 def test_a_full_batch_must_fit_into_the_queue() -> None:
-    with pytest.raises(ValidationError, match="a full batch would never be answered"):
+    with pytest.raises(ValidationError, match="a full batch could never be answered"):
         Settings(max_batch_queries=10, max_queued_queries=9)
 
 

@@ -20,7 +20,7 @@ def members(schema: type[Any]) -> set[str]:
         (types.RunnerUp, schemas.RunnerUp),
         (types.Alternative, schemas.Alternative),
         (types.Explanation, schemas.ExplainResponse),
-        (types.Model, schemas.Model),
+        (types.ModelVersion, schemas.ModelVersion),
         (types.ModelEntry, schemas.ModelEntry),
     ],
 )

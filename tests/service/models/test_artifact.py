@@ -1,14 +1,16 @@
 import hashlib
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
-from service.errors import BrokenArtifact
-from service.models.artifact import Artifact, Prediction
+from service.errors import ModelUnavailable
+from service.models.artifact import Artifact
+from service.models.engines.litert import LiteRTEngine
+from service.models.engines.model_output import ModelOutput
 from tests.conftest import newest
 from tests.service.conftest import edit_metadata
 
@@ -22,36 +24,36 @@ def loaded(barely_trained: Path) -> Artifact:
 
 def test_what_is_damaged_is_not_loaded(artifact: Path) -> None:
     (artifact / "fingerprint.pb").write_bytes(b"")  # which TensorFlow would load
-    with pytest.raises(BrokenArtifact, match="has changed since it was exported"):
+    with pytest.raises(ModelUnavailable, match="has changed since it was exported"):
         Artifact.load(artifact)
 
 
 def test_loading_calls_every_batch_size(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, predict = [], Artifact.predict
+    sizes, predict = [], LiteRTEngine.predict
 
-    def noted(self: Artifact, queries: list[str]) -> list[Prediction]:
+    def noted(self: LiteRTEngine, queries: list[str]) -> list[ModelOutput]:
         sizes.append(len(queries))
         return predict(self, queries)
 
-    monkeypatch.setattr(Artifact, "predict", noted)
+    monkeypatch.setattr(LiteRTEngine, "predict", noted)
     assert set(Artifact.load(barely_trained).metadata.batch_sizes) <= set(sizes)
 
 
 def test_what_was_not_exported_with_these_answers_is_refused(artifact: Path) -> None:
     edit_metadata(artifact, golden=[{"query": "1+1", "answer": "no"}])
-    with pytest.raises(BrokenArtifact, match=r"answers 1\+1 with '.*', at its export with 'no'"):
+    with pytest.raises(ModelUnavailable, match=r"answers 1\+1 with '.*', at its export with 'no'"):
         Artifact.load(artifact)
 
 
 def test_an_alphabet_in_another_order_is_refused(artifact: Path) -> None:
     edit_metadata(artifact, alphabet="9876543210+ ")
-    with pytest.raises(BrokenArtifact, match="has an alphabet in another order than its network"):
+    with pytest.raises(ModelUnavailable, match="has an alphabet in another order than its model"):
         Artifact.load(artifact)
 
 
 def test_an_alphabet_of_another_size_is_refused(artifact: Path) -> None:
     edit_metadata(artifact, alphabet="0123")
-    with pytest.raises(BrokenArtifact, match="has an alphabet of another size"):
+    with pytest.raises(ModelUnavailable, match="has an alphabet of another size"):
         Artifact.load(artifact)
 
 
@@ -61,44 +63,46 @@ def test_what_cannot_be_loaded_is_refused(artifact: Path) -> None:
     file.write_bytes(b"no flat buffer")
     checksums = artifact / "checksums.txt"
     checksums.write_text(checksums.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
-    with pytest.raises(BrokenArtifact, match="cannot be loaded"):
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
         Artifact.load(artifact)
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7, 8, 15, 55, 56])
 def test_an_answer_does_not_depend_on_its_batch(loaded: Artifact, count: int) -> None:
     queries = [f"{number % 1000}+{(7 * number) % 1000}" for number in range(900, 900 + count)]
-    predictions = loaded.predict(queries)
+    predictions = loaded.engine.predict(queries)
     assert len(predictions) == count
     for index in {0, count // 2, count - 1}:
-        [alone] = loaded.predict([queries[index]])
+        [alone] = loaded.engine.predict([queries[index]])
         assert alone.answer == predictions[index].answer
         assert alone.confidence == pytest.approx(predictions[index].confidence, abs=1e-5)
         assert alone.probabilities == pytest.approx(predictions[index].probabilities, abs=1e-5)
 
 
-def test_the_next_batch_size_is_called(loaded: Artifact) -> None:
-    called = []
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 7), (7, 7), (8, 14), (29, 56), (56, 56)])
+def test_the_next_batch_size_is_called(
+    loaded: Artifact, monkeypatch: pytest.MonkeyPatch, count: int, size: int
+) -> None:
+    set_tensor, shapes = Interpreter.set_tensor, []
 
-    def network(size: int) -> Any:
-        return lambda _queries: called.append(size)
+    def noted(self: Interpreter, index: int, tensor: Any) -> None:
+        shapes.append(tensor.shape[0])
+        set_tensor(self, index, tensor)
 
-    networks = {size: network(size) for size in loaded.metadata.batch_sizes}
-    artifact = Artifact(loaded.metadata, networks, MagicMock(), loaded.sha256, {})
-    for count in (1, 2, 7, 8, 29, 56):
-        artifact.predict(["1+1"] * count)
-    assert called == [1, 7, 7, 14, 56, 56]
+    monkeypatch.setattr(Interpreter, "set_tensor", noted)
+    loaded.engine.predict(["1+1"] * count)
+    assert shapes == [size]
 
 
 def test_more_queries_than_a_call_takes_are_an_error(loaded: Artifact) -> None:
-    with pytest.raises(ValueError, match="57 queries are more than one call answers"):
-        loaded.predict(["1+1"] * 57)
+    with pytest.raises(ValueError, match="57 queries are more than the largest batch size"):
+        loaded.engine.predict(["1+1"] * 57)
 
 
 def test_the_answers_are_those_of_the_saved_model(barely_trained: Path, loaded: Artifact) -> None:
     queries = [f"{(37 * number) % 1000}+{(91 * number) % 1000}" for number in range(500)]
     returned = tf.saved_model.load(str(barely_trained)).signatures["serving_default"](query=tf.constant(queries))
-    predictions = [loaded.predict([query])[0] for query in queries]
+    predictions = [loaded.engine.predict([query])[0] for query in queries]
     assert [each.answer.encode() for each in predictions] == returned["answer"].numpy().tolist()
     for prediction, confidence in zip(predictions, returned["confidence"].numpy(), strict=True):
         assert prediction.confidence == pytest.approx(confidence, abs=1e-5)
@@ -112,16 +116,16 @@ def shipped_network(request: pytest.FixtureRequest) -> Artifact:
 
 def test_what_is_decoded_is_what_is_predicted(shipped_network: Artifact) -> None:
     for query in ["1+1", "50+49", *(golden.query for golden in shipped_network.metadata.golden)]:
-        [predicted] = shipped_network.predict([query])
-        decoded = np.stack(list(shipped_network.decode(query)))
+        [predicted] = shipped_network.engine.predict([query])
+        decoded = np.stack(list(shipped_network.engine.decode(query)))
         spelled = "".join(shipped_network.metadata.alphabet[token] for token in decoded.argmax(-1))
         assert spelled == (predicted.answer + " ")[: len(predicted.probabilities)]
         assert decoded == pytest.approx(predicted.steps, abs=1e-5)
 
 
 def test_what_is_decoded_comes_one_by_one_and_beside_others(loaded: Artifact) -> None:
-    alone = [list(loaded.decode(query)) for query in ("123+456", "999+1")]
-    together = zip(loaded.decode("123+456"), loaded.decode("999+1"), strict=False)
+    alone = [list(loaded.engine.decode(query)) for query in ("123+456", "999+1")]
+    together = zip(loaded.engine.decode("123+456"), loaded.engine.decode("999+1"), strict=False)
     for first, second in zip(*alone, strict=False):
         decoded = next(together)
         assert (decoded[0] == first).all()
@@ -131,8 +135,8 @@ def test_what_is_decoded_comes_one_by_one_and_beside_others(loaded: Artifact) ->
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_the_best_answer_is_the_one_that_is_given(shipped_network: Artifact, k: int) -> None:
     for golden in shipped_network.metadata.golden:
-        [predicted] = shipped_network.predict([golden.query])
-        answers, probabilities = zip(*shipped_network.k_best(golden.query, k), strict=True)
+        [predicted] = shipped_network.engine.predict([golden.query])
+        answers, probabilities = zip(*shipped_network.engine.k_best(golden.query, k), strict=True)
         assert answers[0] == golden.answer
         assert probabilities[0] == pytest.approx(predicted.confidence, abs=1e-5)
         assert list(probabilities) == sorted(probabilities, reverse=True)
@@ -141,7 +145,7 @@ def test_the_best_answer_is_the_one_that_is_given(shipped_network: Artifact, k: 
 
 
 def test_no_more_answers_are_given_than_there_are() -> None:
-    best = Artifact.load(newest("last-digit")).k_best("1+1", 100)
+    best = Artifact.load(newest("last-digit")).engine.k_best("1+1", 100)
     assert sorted(answer for answer, _ in best) == ["", *"+0123456789"]
     assert sum(probability for _, probability in best) == pytest.approx(1, abs=1e-5)
 

@@ -10,17 +10,17 @@ from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import ClientLeft, DeadlineExceeded, NetworkFailed, Problem, QueueFull
+from service.errors import ClientDisconnected, DeadlineExceeded, InferenceError, Problem, QueueFull
 from service.models import batcher as batcher_module
-from service.models.artifact import Prediction
-from service.models.batcher import Answered, Batcher
+from service.models.batcher import Batcher, BatchResult, RequestTerms
+from service.models.engines.model_output import ModelOutput
 
 Queries = list[str]
-Asked: TypeAlias = "gevent.Greenlet[..., Answered]"
+Asked: TypeAlias = "gevent.Greenlet[..., BatchResult[ModelOutput]]"
 
 
-def echo(queries: Queries) -> list[Prediction]:
-    return [Prediction(query, 1.0, np.zeros((4, 12), np.float32)) for query in queries]
+def echo(queries: Queries) -> list[ModelOutput]:
+    return [ModelOutput(query, 1.0, np.zeros((4, 12), np.float32)) for query in queries]
 
 
 class Seen:
@@ -29,19 +29,17 @@ class Seen:
     def __init__(self) -> None:
         self.calls: list[int] = []
         self.depths: list[int] = []
-        self.called, self.queued = self.calls.append, self.depths.append
+        self.called, self.queue_changed = self.calls.append, self.depths.append
 
-    def answered(self, queries: Queries, answered: Answered) -> None: ...
+    def answered(self, queries: Queries, result: BatchResult[ModelOutput]) -> None: ...
 
-    def refused(self, problem: Problem) -> None: ...
+    def failed(self, problem: Problem) -> None: ...
 
 
 def batcher_of(
-    network: Callable[[Queries], list[Prediction]], queued: int = 100, seconds: float = 10, seen: Seen | None = None
+    network: Callable[[Queries], list[ModelOutput]], queued: int = 100, seconds: float = 10, seen: Seen | None = None
 ) -> Batcher:
-    return Batcher(
-        network, call_queries=4, max_queued_queries=queued, deadline_seconds=seconds, observer=seen or Seen()
-    )
+    return Batcher(network, max_batch_size=4, max_queue_size=queued, deadline_seconds=seconds, observer=seen or Seen())
 
 
 class Gate:
@@ -51,7 +49,7 @@ class Gate:
         self.calls: list[Queries] = []
         self.open = Event()
 
-    def __call__(self, queries: Queries) -> list[Prediction]:
+    def __call__(self, queries: Queries) -> list[ModelOutput]:
         self.calls.append(queries)
         assert self.open.wait(10)
         if "fail" in queries:
@@ -67,11 +65,11 @@ def ask(batcher: Batcher, *requests: Queries) -> list[Asked]:
 
 
 def answers(asked: Asked) -> Queries:
-    return [prediction.answer for prediction in asked.get(timeout=10).predictions]
+    return [prediction.answer for prediction in asked.get(timeout=10).outputs]
 
 
-def is_unharmed(batcher: Batcher) -> bool:
-    return answers(gevent.spawn(batcher.predict, ["z"])) == ["z"] and batcher.queued_queries == 0
+def still_works(batcher: Batcher) -> bool:
+    return answers(gevent.spawn(batcher.predict, ["z"])) == ["z"] and batcher.queue_size == 0
 
 
 @pytest.mark.timeout(20)
@@ -140,20 +138,20 @@ def test_a_failed_call_fails_its_own_requests_and_no_others(caplog: pytest.LogCa
     network.open.set()
     assert answers(asked[0]) == ["a"]
     for each in asked[1:4]:  # the last of them had but two of its queries in that call
-        with pytest.raises(NetworkFailed):
+        with pytest.raises(InferenceError):
             each.get(timeout=10)
     assert answers(asked[4]) == ["i"]
     assert network.calls == [["a"], ["b", "fail", "c", "d"], ["i"]]
     assert "RuntimeError: fail" in caplog.text
-    assert is_unharmed(batcher)
+    assert still_works(batcher)
 
 
 def test_too_few_predictions_are_a_failure() -> None:
     batcher = batcher_of(lambda queries: echo(queries[:1]))
     for each in ask(batcher, ["a"], ["b"]):
-        with pytest.raises(NetworkFailed):
+        with pytest.raises(InferenceError):
             each.get(timeout=10)
-    assert is_unharmed(batcher)
+    assert still_works(batcher)
 
 
 def test_the_queue_is_bounded() -> None:
@@ -161,10 +159,10 @@ def test_the_queue_is_bounded() -> None:
     batcher = batcher_of(network, queued=3)
     ask(batcher, ["a"])
     ask(batcher, ["b", "c"])
-    with pytest.raises(QueueFull, match="2 queries are waiting for the network, and at most 3 may"):
+    with pytest.raises(QueueFull, match="2 queries are in the queue, and the limit is 3"):
         batcher.predict(["d", "e"])
     network.open.set()
-    assert is_unharmed(batcher)
+    assert still_works(batcher)
 
 
 def test_who_waits_too_long_leaves_and_is_not_worked_for() -> None:
@@ -178,23 +176,23 @@ def test_who_waits_too_long_leaves_and_is_not_worked_for() -> None:
         with pytest.raises(DeadlineExceeded):
             each.get(timeout=10)
     assert network.calls == [["a"]]
-    assert is_unharmed(batcher)
+    assert still_works(batcher)
 
 
 def test_a_client_that_left_is_not_worked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batcher_module, "LOOKS_AFTER_SECONDS", 0)
+    monkeypatch.setattr(batcher_module, "LIVENESS_CHECK_SECONDS", 0)
     network = Gate()
     batcher = batcher_of(network)
     [first] = ask(batcher, ["a"])
-    left = gevent.spawn(batcher.predict, ["b"], lambda: False)
-    stayed = gevent.spawn(batcher.predict, ["c"], lambda: True)
+    left = gevent.spawn(batcher.predict, ["b"], RequestTerms(is_connected=lambda: False))
+    stayed = gevent.spawn(batcher.predict, ["c"], RequestTerms(is_connected=lambda: True))
     gevent.sleep(0.01)
     network.open.set()
-    with pytest.raises(ClientLeft):
+    with pytest.raises(ClientDisconnected):
         left.get(timeout=10)
     assert (answers(first), answers(stayed)) == (["a"], ["c"])
     assert network.calls == [["a"], ["c"]]
-    assert is_unharmed(batcher)
+    assert still_works(batcher)
 
 
 def test_who_is_killed_while_it_leads_leaves_the_network_to_the_next() -> None:
@@ -204,7 +202,7 @@ def test_who_is_killed_while_it_leads_leaves_the_network_to_the_next() -> None:
     killed.kill()
     network.open.set()
     assert answers(others[0]) == ["b"]
-    assert is_unharmed(batcher)
+    assert still_works(batcher)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -216,13 +214,13 @@ def test_who_is_killed_before_a_call_leaves_the_network_to_the_others(which: int
     gevent.sleep(0)  # the first leads, and lets the loop look
     asked.pop(which).kill()
     assert [answers(each) for each in asked] == [[query] for query in "abc" if query != "abc"[which]]
-    assert is_unharmed(batcher)
+    assert still_works(batcher)
 
 
 @given(st.lists(st.lists(st.text("abcx"), min_size=1, max_size=20), max_size=30), st.integers(0, 100))
 @settings(deadline=None, max_examples=100)
 def test_each_answer_goes_to_its_own_caller(requests: list[Queries], queued: int) -> None:
-    def network(queries: Queries) -> list[Prediction]:
+    def network(queries: Queries) -> list[ModelOutput]:
         assert 1 <= len(queries) <= 4
         gevent.sleep(0)  # the others come meanwhile
         if "x" in queries:
@@ -236,9 +234,9 @@ def test_each_answer_goes_to_its_own_caller(requests: list[Queries], queued: int
     for queries, each in zip(requests, asked, strict=True):
         with suppress(*[Problem] if may_fail else []):  # but never another's
             assert answers(each) == queries
-    assert batcher.queued_queries == 0
+    assert batcher.queue_size == 0
     if queued:
-        assert is_unharmed(batcher)
+        assert still_works(batcher)
 
 
 def test_it_tells_what_each_call_has_and_how_many_wait() -> None:
@@ -249,4 +247,4 @@ def test_it_tells_what_each_call_has_and_how_many_wait() -> None:
     gate.open.set()
     assert [len(answers(each)) for each in asked] == [1, 2, 3]
     assert (seen.calls, seen.depths[-1]) == ([1, 4, 1], 0)
-    assert [each.get().batch_queries for each in asked] == [1, 4, 1]
+    assert [each.get().batch_size for each in asked] == [1, 4, 1]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import BrokenArtifact
+from service.errors import ModelUnavailable
 from service.models.metadata import Metadata, verify
 from tests.service.conftest import edit_metadata
 from training import metadata as training_metadata
@@ -51,13 +51,13 @@ def test_a_damaged_artifact_is_named(artifact: Path, name: str, content: bytes |
     (artifact / name).unlink()
     if content is not None:
         (artifact / name).write_bytes(content)
-    with pytest.raises(BrokenArtifact, match=rf"{re.escape(str(artifact / name))} {re.escape(reason)}"):
+    with pytest.raises(ModelUnavailable, match=rf"{re.escape(str(artifact / name))} {re.escape(reason)}"):
         verify(artifact)
 
 
 def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
     (artifact / "variables" / "more").touch()
-    with pytest.raises(BrokenArtifact, match=r"checksums\.txt does not name variables/more"):
+    with pytest.raises(ModelUnavailable, match=r"checksums\.txt does not name variables/more"):
         verify(artifact)
 
 
@@ -74,7 +74,7 @@ def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
 )
 def test_metadata_that_breaks_the_contract_is_named(artifact: Path, changes: dict[str, Any], reason: str) -> None:
     edit_metadata(artifact, **changes)
-    with pytest.raises(BrokenArtifact, match=re.escape(reason)):
+    with pytest.raises(ModelUnavailable, match=re.escape(reason)):
         verify(artifact)
 
 
@@ -83,12 +83,12 @@ def test_the_card_and_its_pictures_are_not_looked_at(artifact: Path) -> None:
     (artifact / "encoder.png").touch()
     assert verify(artifact).metadata.version == 1
     (artifact / "variables" / "encoder.png").touch()
-    with pytest.raises(BrokenArtifact, match=r"does not name variables/encoder\.png"):
+    with pytest.raises(ModelUnavailable, match=r"does not name variables/encoder\.png"):
         verify(artifact)
 
 
 @pytest.mark.parametrize("pattern", ["(", "^a{99999999999999999999}$", "(" * 5000 + ")" * 5000])
 def test_a_pattern_that_cannot_be_compiled_is_refused(artifact: Path, pattern: str) -> None:
     edit_metadata(artifact, query_pattern=pattern)
-    with pytest.raises(BrokenArtifact, match="query_pattern: Value error, the pattern cannot be compiled"):
+    with pytest.raises(ModelUnavailable, match="query_pattern: Value error, the pattern cannot be compiled"):
         verify(artifact)

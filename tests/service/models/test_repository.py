@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.errors import BrokenArtifact, UnknownModel
+from service.errors import ModelNotFound, ModelUnavailable
 from service.models.artifact import Artifact
 from service.models.metadata import Metadata, verify
 from service.models.repository import Repository, open_all
@@ -16,17 +16,19 @@ from tests.service.conftest import METADATA, SHA256
 class Loaded:
     def __init__(self, folder: Path) -> None:
         if (folder / "broken").exists():
-            raise BrokenArtifact(f"{folder} is broken")
+            raise ModelUnavailable(f"{folder} is broken")
         self.metadata: Metadata = METADATA.model_copy(update={"name": folder.parent.name, "version": int(folder.name)})
         self.sha256 = SHA256
-        self.predict: Any = None
+        self.engine: Any = type("Engine", (), {"predict": None})
 
 
 def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
     for folder in folders:
         (artifacts / folder).mkdir(parents=True)
     return Repository(
-        Settings(artifacts=artifacts, models=models), lambda folder: cast(Artifact, Loaded(folder)), Metrics().serve
+        Settings(artifacts=artifacts, models=models),
+        lambda folder: cast(Artifact, Loaded(folder)),
+        Metrics().observe_model,
     )
 
 
@@ -58,7 +60,7 @@ def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models:
     there = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty", ".hidden/1", "a name/1"]
     repository = repository_of(tmp_path, models, *there)
     assert repository.load()
-    assert [f"{each.metadata.name} {each.metadata.version}" for each in repository.all()] == served
+    assert [f"{each.metadata.name} {each.metadata.version}" for each in repository.artifacts()] == served
     default = repository.find().artifact.metadata
     assert f"{default.name} {default.version}" == served[0]
 
@@ -66,9 +68,9 @@ def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models:
 @pytest.mark.parametrize(
     ("models", "problem"),
     [
-        ("adder,empty", "empty holds no version"),
+        ("adder,empty", "empty has no version"),
         ("broken,*", "broken/1 is broken"),
-        ("none,*", "none holds no version"),
+        ("none,*", "none has no version"),
     ],
 )
 def test_a_model_that_is_named_must_be_there(
@@ -80,7 +82,7 @@ def test_a_model_that_is_named_must_be_there(
 
 def test_some_model_must_be_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not repository_of(tmp_path, "*").load()
-    assert f"{tmp_path} holds no model" in caplog.text
+    assert f"{tmp_path} has no model" in caplog.text
 
 
 def test_a_model_and_a_version_can_be_named(tmp_path: Path) -> None:
@@ -97,19 +99,19 @@ def test_what_there_is_is_named_where_something_else_is_wanted(
 ) -> None:
     repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
     assert repository.load()
-    with pytest.raises(UnknownModel, match=r"those there are, with their versions: adder \(2, 1\), z \(1\)$"):
+    with pytest.raises(ModelNotFound, match=r"the models, with their versions, are adder \(2, 1\), z \(1\)$"):
         repository.find(model, version)
 
 
 def test_nothing_is_served_until_it_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(BrokenArtifact, match="a model could not be loaded"):
+    with pytest.raises(ModelUnavailable, match="no model could be loaded"):
         repository_of(tmp_path, "adder", "adder/1").find()
 
 
 def test_what_cannot_be_loaded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     repository = repository_of(tmp_path, "adder", "adder/1/broken")
     assert not repository.load()
-    with pytest.raises(BrokenArtifact, match="a model could not be loaded: the log says why"):
+    with pytest.raises(ModelUnavailable, match="no model could be loaded: see the log of the service"):
         repository.find()
     assert f"{tmp_path}/adder/1 is broken" in caplog.text
 
@@ -119,12 +121,12 @@ def test_loading_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         raise RuntimeError("of some kind")
 
     (tmp_path / "adder" / "1").mkdir(parents=True)
-    assert not Repository(Settings(artifacts=tmp_path), load, Metrics().serve).load()
+    assert not Repository(Settings(artifacts=tmp_path), load, Metrics().observe_model).load()
     assert "RuntimeError: of some kind" in caplog.text
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BrokenArtifact, match=f"{tmp_path}/adder holds no version: export one, or set ADDER_ARTIFACTS"):
+    with pytest.raises(ModelUnavailable, match=f"{tmp_path}/adder has no version: export one, or set ADDER_ARTIFACTS"):
         open_all(Settings(artifacts=tmp_path), verify)
 
 
@@ -137,5 +139,5 @@ def test_the_check_tells_what_is_wrong_with_the_newest(artifact: Path) -> None:
     shutil.copytree(artifact, artifact.with_name("2"))
     for version in ("1", "2"):
         (artifact.with_name(version) / "saved_model.pb").unlink()
-    with pytest.raises(BrokenArtifact, match=r"/2/saved_model\.pb cannot be read"):
+    with pytest.raises(ModelUnavailable, match=r"/2/saved_model\.pb cannot be read"):
         open_all(Settings(artifacts=artifact.parent.parent), verify)

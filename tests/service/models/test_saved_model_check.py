@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import BrokenArtifact
+from service.errors import ModelUnavailable
 from service.models import saved_model_check
-from service.models.artifact import Artifact
+from service.models.engines.litert import LiteRTEngine
+from service.models.saved_model_check import SavedModelChecks
 from tests.conftest import ROOT, newest
 from training import metadata
 
@@ -35,7 +36,7 @@ def test_the_shipped_forms_agree(name: str) -> None:
 
 
 def test_forms_that_differ_are_refused(differing: Path) -> None:
-    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+    with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
         saved_model_check.check(differing)
 
 
@@ -43,13 +44,13 @@ def test_another_network_to_decode_with_is_refused(artifact: Path, shipped: Path
     described = metadata.read(artifact)
     shutil.copy(shipped / "decoding.tflite", artifact)
     metadata.write(artifact, described)
-    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+    with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
         saved_model_check.check(artifact)
 
 
 def test_other_best_answers_are_refused(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Artifact, "k_best", lambda *_: [("1", 1.0)])
-    with pytest.raises(BrokenArtifact, match=r"/1 gives by LiteRT other probabilities than its SavedModel, by up to "):
+    monkeypatch.setattr(LiteRTEngine, "k_best", lambda *_: [("1", 1.0)])
+    with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
         saved_model_check.check(barely_trained)
 
 
@@ -59,13 +60,13 @@ def test_versions_that_differ_are_told(differing: Path) -> None:
     [(folder, checked)] = json.loads(told.stdout).items()
     assert folder == str(differing)
     assert "gives by LiteRT other probabilities than its SavedModel" in checked["problem"]
-    assert checked["signature"] == {}
+    assert checked["signature_def"] == {}
 
 
 def test_nothing_to_load_is_one_line(tmp_path: Path) -> None:
     told = in_a_process(tmp_path)
     assert told.returncode == 1
-    assert told.stderr.startswith(f"error: {tmp_path / 'adder'} holds no version")
+    assert told.stderr.startswith(f"error: {tmp_path / 'adder'} has no version")
     assert len(told.stderr.splitlines()) == 1
 
 
@@ -73,8 +74,13 @@ def test_the_signature_of_versions_that_agree_is_told(artifact: Path) -> None:
     [(folder, checked)] = json.loads(in_a_process(artifact.parent.parent).stdout).items()
     assert folder == str(artifact)
     assert checked["problem"] is None
-    assert checked["signature"]["method_name"] == "tensorflow/serving/predict"
-    query = checked["signature"]["inputs"]["query"]
+    assert checked["signature_def"]["method_name"] == "tensorflow/serving/predict"
+    query = checked["signature_def"]["inputs"]["query"]
     assert query["dtype"] == "DT_STRING"
     assert query["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
-    assert set(checked["signature"]["outputs"]) == {"answer", "probabilities", "confidence"}
+    assert set(checked["signature_def"]["outputs"]) == {"answer", "probabilities", "confidence"}
+
+
+def test_a_version_that_nobody_checked_is_unavailable() -> None:
+    with pytest.raises(ModelUnavailable, match="adder/1 was added after the service started: send SIGHUP"):
+        SavedModelChecks().require_checked(Path("adder/1"))

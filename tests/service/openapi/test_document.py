@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 
 from service.errors import Problem
 from service.openapi.document import document
-from service.openapi.examples import SAMPLES
+from service.openapi.examples import EXAMPLES
 from tests.service.conftest import METADATA, StandIn, app_of
 
 METHODS = {"get", "post"}
@@ -83,7 +83,7 @@ def kinds(of: type[Problem] = Problem) -> Iterator[type[Problem]]:
 
 def test_every_problem_is_described_with_a_sample() -> None:
     for kind in kinds():
-        sample = SAMPLES[kind.name]
+        sample = EXAMPLES[kind.name]
         assert sample.document["status"] == kind.status
         assert sample.document["title"] == kind.title
 

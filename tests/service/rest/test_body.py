@@ -50,7 +50,7 @@ def test_a_number_that_is_too_long_is_refused(tmp_path: Path) -> None:
 def test_a_key_may_stand_once(client: FlaskClient) -> None:
     status, kind, detail = refused(client, b'{"query": "1+1", "query": "2+2"}')
     assert (status, kind) == (400, "/problems/duplicate-key")
-    assert detail == "the key 'query' stands twice in one object: name each field once"
+    assert detail == "the key 'query' appears twice in one object: name each field once"
 
 
 def test_an_object_with_very_many_keys_is_refused(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_compressed_body_is_unpacked(client: FlaskClient, encoding: str, compr
     status, problem = post(compress(body)[:-5])
     assert (status, problem["detail"]) == (400, "the compressed body ends early: send it again")
     status, problem = post(body)
-    assert (status, problem["detail"]) == (400, f"the body is not compressed with {encoding}, or was damaged")
+    assert (status, problem["detail"]) == (400, f"the body is not compressed with {encoding}, or is damaged")
     for unpacked in (1001, 100_000):
         status, problem = post(compress(b" " * unpacked))
         assert (status, problem["type"]) == (413, "/problems/too-large")

@@ -42,7 +42,7 @@ x
     )
     assert [first["answer"], last["answer"]] == ["1", "3"]
     assert [problem["type"].removeprefix("/problems/") for problem in problems] == [
-        "unreadable", "invalid", "unknown-model", "invalid",
+        "unreadable", "invalid", "model-not-found", "invalid",
     ]  # fmt: skip
     assert problems[1]["errors"][0]["pointer"] == "#/query"
 
@@ -54,7 +54,7 @@ def test_empty_lines_are_none(client: FlaskClient) -> None:
 
 def test_a_failed_call_is_a_problem_of_its_lines(tmp_path: Path) -> None:
     lines = answered(app_of(Failing(), tmp_path).test_client(), b'{"query":"1+2"}\n' * 3)
-    assert [line["type"] for line in lines] == ["/problems/network-failed"] * 3
+    assert [line["type"] for line in lines] == ["/problems/inference-failed"] * 3
 
 
 def test_a_service_that_has_loaded_nothing_is_not_ready_for_lines_either(tmp_path: Path) -> None:

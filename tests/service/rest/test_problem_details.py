@@ -1,9 +1,11 @@
 from typing import NoReturn
 
 import pytest
+from flask import Blueprint, Flask
 from flask.testing import FlaskClient
 
 from service.errors import FieldError, Invalid, QueueFull
+from service.rest import problem_details
 
 
 def test_an_unknown_route_is_a_problem(client: FlaskClient) -> None:
@@ -14,7 +16,7 @@ def test_an_unknown_route_is_a_problem(client: FlaskClient) -> None:
         "type": "/problems/not-found",
         "title": "Not Found",
         "status": 404,
-        "detail": "GET /nothing is not served: POST /predict answers a query, POST /predict/batch many",
+        "detail": "GET /nothing is not served: POST /predict answers a query, POST /predict/batch answers many",
     }
 
 
@@ -40,12 +42,17 @@ def test_a_mistake_of_ours_is_a_problem_without_a_traceback(client: FlaskClient)
 
 
 @pytest.mark.parametrize("dialect", ["/v1", "/v2"])
-def test_other_dialects_have_errors_of_their_own(client: FlaskClient, dialect: str) -> None:
+def test_a_dialect_has_error_documents(dialect: str) -> None:
     def fail(kind: str) -> NoReturn:
         problems = {"full": QueueFull(3, 4), "invalid": Invalid([FieldError(pointer="#/x", detail="it is wrong")], 2)}
         raise problems[kind]
 
-    client.application.add_url_rule(f"{dialect}/<kind>", view_func=fail)
+    app, routes = Flask(__name__), Blueprint("dialect", __name__, url_prefix=dialect)
+    problem_details.register(app)
+    problem_details.register_error_documents(routes)
+    routes.add_url_rule("/<kind>", view_func=fail)
+    app.register_blueprint(routes)
+    client = app.test_client()
     answered = {kind: client.get(f"{dialect}/{kind}") for kind in ("full", "invalid", "mistake")}
     assert {kind: response.status_code for kind, response in answered.items()} == {
         "full": 503,
@@ -53,8 +60,8 @@ def test_other_dialects_have_errors_of_their_own(client: FlaskClient, dialect: s
         "mistake": 500,
     }
     assert {kind: response.json for kind, response in answered.items()} == {
-        "full": {"error": "3 queries are waiting for the network, and at most 4 may: try again"},
+        "full": {"error": "3 queries are in the queue, and the limit is 4: try again"},
         "invalid": {"error": "#/x: it is wrong (and 1 more)"},
-        "mistake": {"error": "the service failed: its log says why"},
+        "mistake": {"error": "internal error: see the log of the service"},
     }
     assert answered["full"].headers["Retry-After"] == "1"

@@ -60,5 +60,5 @@ def test_the_artifact_has_the_last_word_on_the_form() -> None:
     limits = Limits(
         Metadata.model_construct(**dict(METADATA) | {"query_pattern": r"[1-9]\+[1-9]"}), max_batch_queries=10
     )
-    with pytest.raises(ValidationError, match="the form that this model reads"):
+    with pytest.raises(ValidationError, match="the form of a query"):
         PredictRequest.model_validate({"query": "10+1"}, context=limits)

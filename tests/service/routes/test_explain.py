@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from service.models.artifact import Prediction
+from service.models.engines.model_output import ModelOutput
 from tests.service.conftest import METADATA, SHA256, StandIn, app_of
 
 
@@ -12,14 +12,14 @@ class Reads(StandIn):
     """Each character of the answer is a copy of one of the query, and as likely as 0.8 where that can be read; where it
     is hidden, 0.1."""
 
-    def answer(self, query: str) -> Prediction:
+    def answer(self, query: str) -> ModelOutput:
         probabilities = np.zeros((4, 12), np.float32)
         for place, character in enumerate(query[:2]):
             probabilities[place, METADATA.alphabet.index(character)] = 0.8
             if character == " ":
                 probabilities[place] = 0.1
         probabilities[2:, METADATA.alphabet.index(" ")] = 1
-        return Prediction(query[:2], 0.64, probabilities)
+        return ModelOutput(query[:2], 0.64, probabilities)
 
 
 def test_the_matrix_says_which_character_matters_to_which(tmp_path: Path) -> None:

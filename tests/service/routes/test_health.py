@@ -14,7 +14,7 @@ def test_a_worker_that_cannot_load_lives_and_says_so(tmp_path: Path) -> None:
     assert client.get("/health/live").json == {"status": "live"}
     response = client.get("/health/ready")
     assert response.status_code == 503
-    assert response.get_json(force=True)["type"] == "/problems/broken-artifact"
+    assert response.get_json(force=True)["type"] == "/problems/model-unavailable"
     assert str(tmp_path) not in response.text
     assert client.post("/predict", json={"query": "1+1"}).status_code == 503
 

@@ -2,21 +2,21 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
-from service.models.artifact import Prediction
+from service.models.engines.model_output import ModelOutput
 from tests.service.conftest import EVIDENCE, METADATA, SHA256, StandIn, app_loading
 
 
 class Other(StandIn):
-    metadata = METADATA.model_copy(update={"name": "other", "network": "cho2014", "evidence": EVIDENCE})
+    metadata = METADATA.model_copy(update={"name": "other", "architecture": "cho2014", "evidence": EVIDENCE})
 
-    def answer(self, query: str) -> Prediction:
+    def answer(self, query: str) -> ModelOutput:
         return StandIn.answer(self, query[::-1])
 
 
 def client_of(tmp_path: Path) -> FlaskClient:
     """Over two models: the second answers with the second operand, spelled backwards."""
-    networks = {"adder": StandIn(), "other": Other()}
-    return app_loading(lambda folder: networks[folder.parent.name], tmp_path, "adder/1", "other/1").test_client()
+    models = {"adder": StandIn(), "other": Other()}
+    return app_loading(lambda folder: models[folder.parent.name], tmp_path, "adder/1", "other/1").test_client()
 
 
 def test_the_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
@@ -25,11 +25,11 @@ def test_the_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
         "name": "adder",
         "version": 1,
         "sha256": SHA256,
-        "network": "repeat_vector",
+        "architecture": "repeat_vector",
         "query_example": "123+456",
         "evidence": None,
     }
-    assert (other["name"], other["network"], other["evidence"]) == ("other", "cho2014", EVIDENCE.model_dump())
+    assert (other["name"], other["architecture"], other["evidence"]) == ("other", "cho2014", EVIDENCE.model_dump())
 
 
 def test_the_model_that_is_named_answers(tmp_path: Path) -> None:
@@ -46,10 +46,8 @@ def test_an_unknown_model_is_a_404_that_names_those_there_are(tmp_path: Path) ->
     response = client_of(tmp_path).post("/predict", json={"query": "1+2", "model": "third"})
     assert (response.status_code, response.content_type) == (404, "application/problem+json")
     problem = response.get_json(force=True)
-    assert problem["type"] == "/problems/unknown-model"
-    assert problem["detail"] == (
-        "there is no model 'third'; those there are, with their versions: adder (1), other (1)"
-    )
+    assert problem["type"] == "/problems/model-not-found"
+    assert problem["detail"] == ("no model 'third' exists; the models, with their versions, are adder (1), other (1)")
     assert problem["example"] == {"query": "123+456"}
 
 

@@ -170,9 +170,9 @@ def test_a_model_tells_of_itself(client: FlaskClient, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
-        ("/v2/models/half", 404, "there is no model 'half'; those there are, with their versions: adder (1)"),
-        ("/v2/models/half/ready", 404, "there is no model 'half'"),
-        ("/v2/models/adder/versions/3", 404, "there is no model 'adder' with version 3"),
+        ("/v2/models/half", 404, "no model 'half' exists; the models, with their versions, are adder (1)"),
+        ("/v2/models/half/ready", 404, "no model 'half' exists"),
+        ("/v2/models/adder/versions/3", 404, "no model 'adder' with version 3 exists"),
         ("/v2/models/adder/versions/x/ready", 400, "Failed to convert version: x to numeric."),
         ("/v2/models/adder/config", 404, "Malformed request: GET /v2/models/adder/config"),
         (INFER, 405, f"Malformed request: GET {INFER}"),
@@ -192,7 +192,7 @@ def test_who_is_not_ready_says_so(tmp_path: Path) -> None:
     client = create_app(Settings(artifacts=tmp_path)).test_client()
     assert client.get("/v2/health/live").json == {"live": True}
     for path in ("/v2/health/ready", "/v2/models/adder/ready", "/v2/models"):
-        assert refused(client.get(path)) == (503, "a model could not be loaded: the log says why")
+        assert refused(client.get(path)) == (503, "no model could be loaded: see the log of the service")
 
 
 NOT_A_QUERY = "'x' is not a query: write two whole numbers with one '+' between, like '123+456'"
@@ -206,7 +206,7 @@ NOT_A_QUERY = "'x' is not a query: write two whole numbers with one '+' between,
         ({"inputs": []}, "#/inputs: List should have at least 1 item after validation, not 0"),
         ({"inputs": [of("1+1"), of("1+1")]}, "#/inputs: List should have at most 1 item after validation, not 2"),
         ({"inputs": [of("1+1")], "id": 5}, "#/id: Input should be a valid string"),
-        ({"inputs": [of("1+1")], "id": "\ud800"}, "#/id: it has half of a surrogate pair: send whole characters"),
+        ({"inputs": [of("1+1")], "id": "\ud800"}, "#/id: it has half of a surrogate pair: send complete characters"),
         ({"inputs": [of("1+1")], "parameters": 5}, "#/parameters: it should be a JSON object"),
         ({"inputs": [of("1+1", name="x")]}, "#/inputs/0/name: Input should be 'query'"),
         ({"inputs": [of("1+1", datatype="INT32")]}, "#/inputs/0/datatype: Input should be 'BYTES'"),
@@ -214,11 +214,11 @@ NOT_A_QUERY = "'x' is not a query: write two whole numbers with one '+' between,
         ({"inputs": [of("1+1", shape=[1, 2])]}, "#/inputs/0/shape: '[1, 2]' is not the shape of queries"),
         ({"inputs": [of("1+1", shape=[1, 1, 1])]}, "#/inputs/0/shape: '[1, 1, 1]' is not the shape of queries"),
         ({"inputs": [of("1+1", shape=["1"])]}, "#/inputs/0/shape/0: Input should be a valid integer"),
-        ({"inputs": [of("1+1", shape=[2])]}, "#/inputs/0/data: the shape wants 2 elements, and there are 1"),
-        ({"inputs": [of("1+1", shape=[-1])]}, "#/inputs/0/data: the shape wants -1 elements, and there are 1"),
-        ({"inputs": [of("1+1", shape=[10**30])]}, f"#/inputs/0/data: the shape wants {10**30} elements, and there are"),
-        ({"inputs": [of()]}, "#/inputs/0/data: a batch holds 1 to 10 queries, and this one 0"),
-        ({"inputs": [of(*["1+1"] * 11)]}, "#/inputs/0/data: a batch holds 1 to 10 queries, and this one 11"),
+        ({"inputs": [of("1+1", shape=[2])]}, "#/inputs/0/data: the shape has 2 elements, and the data 1"),
+        ({"inputs": [of("1+1", shape=[-1])]}, "#/inputs/0/data: the shape has -1 elements, and the data 1"),
+        ({"inputs": [of("1+1", shape=[10**30])]}, f"#/inputs/0/data: the shape has {10**30} elements, and the data"),
+        ({"inputs": [of()]}, "#/inputs/0/data: a batch has 1 to 10 queries, and this one has 0"),
+        ({"inputs": [of(*["1+1"] * 11)]}, "#/inputs/0/data: a batch has 1 to 10 queries, and this one has 11"),
         ({"inputs": [of("1+1", "x")]}, f"#/inputs/0/data/1: {NOT_A_QUERY}"),
         ({"inputs": [of("x", "x")]}, f"#/inputs/0/data/0: {NOT_A_QUERY} (and 1 more)"),
         ({"inputs": [of(5)]}, "#/inputs/0/data/0: Input should be a valid string"),
@@ -246,11 +246,11 @@ NOT_A_QUERY = "'x' is not a query: write two whole numbers with one '+' between,
         ),
         (
             {"inputs": [of("1+1", parameters={"binary_data_size": 7})]},
-            "#/inputs/0/data: it is there in binary too: send one, or leave binary_data_size out",
+            "#/inputs/0/data: the data is in binary too: send one of them, or leave binary_data_size out",
         ),
         (
             {"inputs": [{"name": "query", "parameters": {"binary_data_size": 7}}]},
-            "#/inputs/0/parameters/binary_data_size: 0 bytes follow the JSON, and not so many are announced",
+            "#/inputs/0/parameters/binary_data_size: 0 bytes follow the JSON, and binary_data_size is",
         ),
     ],
 )
@@ -263,15 +263,31 @@ def test_what_breaks_a_rule_is_refused(client: FlaskClient, document: Any, sente
 @pytest.mark.parametrize(
     ("behind", "announced", "sentence"),
     [
-        (in_binary(b"1+1"), 8, "#/inputs/0/parameters/binary_data_size: 7 bytes follow the JSON, and not so many"),
-        (in_binary(b"1+1"), -7, "#/inputs/0/parameters/binary_data_size: 7 bytes follow the JSON, and not so many"),
-        (in_binary(b"1+1"), "7", "#/inputs/0/parameters/binary_data_size: 7 bytes follow the JSON, and not so many"),
-        (in_binary(b"1+1"), None, "#/inputs/0/parameters/binary_data_size: 7 bytes follow the JSON, and not so many"),
+        (
+            in_binary(b"1+1"),
+            8,
+            "#/inputs/0/parameters/binary_data_size: 7 bytes follow the JSON, and binary_data_size is",
+        ),
+        (
+            in_binary(b"1+1"),
+            -7,
+            "#/inputs/0/parameters/binary_data_size: 7 bytes follow the JSON, and binary_data_size is",
+        ),
+        (
+            in_binary(b"1+1"),
+            "7",
+            "#/inputs/0/parameters/binary_data_size: 7 bytes follow the JSON, and binary_data_size is",
+        ),
+        (
+            in_binary(b"1+1"),
+            None,
+            "#/inputs/0/parameters/binary_data_size: 7 bytes follow the JSON, and binary_data_size is",
+        ),
         (b"\x03\0\0", 3, "#/inputs/0/data: element 0 in binary ends after 3 of 4 bytes of its length"),
-        (b"\x03\0\0\x001+", 6, "#/inputs/0/data: element 0 in binary has 2 of the 3 bytes of its length"),
-        (b"\xff\xff\xff\xff1", 5, "#/inputs/0/data: element 0 in binary has 1 of the 4294967295 bytes of its length"),
+        (b"\x03\0\0\x001+", 6, "#/inputs/0/data: element 0 in binary has 2 of its 3 bytes"),
+        (b"\xff\xff\xff\xff1", 5, "#/inputs/0/data: element 0 in binary has 1 of its 4294967295 bytes"),
         (in_binary(b"1+1") + b"\0", 8, "#/inputs/0/data: element 1 in binary ends after 1 of 4 bytes of its length"),
-        (in_binary(b"1+1", b"2+2"), 14, "#/inputs/0/data: the shape wants 1 elements, and there are 2"),
+        (in_binary(b"1+1", b"2+2"), 14, "#/inputs/0/data: the shape has 1 elements, and the data 2"),
         (in_binary(b"\xff+1"), 7, "#/inputs/0/data/0: '\\\\xff+1' is not a query: write two whole numbers"),
         (in_binary(b""), 4, "#/inputs/0/data/0: '' is not a query: write two whole numbers"),
     ],
@@ -288,7 +304,7 @@ def test_bytes_that_nothing_announces_are_refused(client: FlaskClient) -> None:
     for document in documents:
         assert refused(post(client, document, b"1+1")) == (
             400,
-            "#/inputs/0/parameters/binary_data_size: 3 bytes follow the JSON, and none are announced",
+            "#/inputs/0/parameters/binary_data_size: 3 bytes follow the JSON, and binary_data_size is missing",
         )
 
 
@@ -297,7 +313,7 @@ def test_a_length_that_cannot_be_is_refused(client: FlaskClient, length: str) ->
     status, told = refused(client.post(INFER, data=b"{}", headers={LENGTH: length}))
     assert status == 400
     assert told.startswith(f"the header {LENGTH} is '{length[:30]}")
-    assert told.endswith(": give the length of the JSON, at most the 2 bytes of the body")
+    assert told.endswith(": send the length of the JSON, at most the 2 bytes of the body")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +322,7 @@ def test_a_length_that_cannot_be_is_refused(client: FlaskClient, length: str) ->
         (b"", "Expecting value: line 1 column 1 (char 0)"),
         (b"[" * 900, "Expecting value: line 1 column 901 (char 900)"),
         (b'{"inputs": NaN}', "NaN is not JSON (RFC 8259 section 6)"),
-        (b'{"id": "1", "id": "2"}', "the key 'id' stands twice in one object: name each field once"),
+        (b'{"id": "1", "id": "2"}', "the key 'id' appears twice in one object: name each field once"),
         (b'{"id": "\xff"}', "the byte at 8 is not UTF-8"),
     ],
 )

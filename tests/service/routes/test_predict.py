@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from service.models.artifact import Prediction
+from service.models.engines.model_output import ModelOutput
 from tests.service.conftest import METADATA, SHA256, Failing, StandIn, app_of
 
 
@@ -46,7 +46,7 @@ def test_characters_have_probabilities_and_runners_up(client: FlaskClient) -> No
 
 def test_an_answer_of_full_length_has_no_end(tmp_path: Path) -> None:
     class Long(StandIn):
-        def answer(self, query: str) -> Prediction:
+        def answer(self, query: str) -> ModelOutput:
             return super().answer("1998+" + query)
 
     client = app_of(Long(), tmp_path).test_client()
@@ -195,7 +195,7 @@ def test_a_batch_has_limits(client: FlaskClient, count: int) -> None:
     response = client.post("/predict/batch", json={"queries": ["1+1"] * count})
     assert response.status_code == 422
     detail = response.get_json(force=True)["detail"]
-    assert detail == f"#/queries: a batch holds 1 to 10 queries, and this one {count}"
+    assert detail == f"#/queries: a batch has 1 to 10 queries, and this one has {count}"
 
 
 class Slow(StandIn):
@@ -204,7 +204,7 @@ class Slow(StandIn):
     def __init__(self) -> None:
         self.answer_now = Event()
 
-    def predict(self, queries: list[str]) -> list[Prediction]:
+    def predict(self, queries: list[str]) -> list[ModelOutput]:
         assert self.answer_now.wait(10)
         return super().predict(queries)
 
@@ -257,11 +257,11 @@ def test_a_deadline_that_is_none_is_refused(client: FlaskClient, asked: str) -> 
     assert response.status_code == 400
     problem = response.get_json(force=True)
     assert problem["type"] == "/problems/bad-header"
-    assert problem["detail"] == f"the header Request-Timeout is '{asked}': give it seconds above 0, like 2.5"
+    assert problem["detail"] == f"the header Request-Timeout is '{asked}': send a number of seconds above 0, like 2.5"
 
 
 def test_a_client_that_left_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.models.batcher.LOOKS_AFTER_SECONDS", 0)
+    monkeypatch.setattr("service.models.batcher.LIVENESS_CHECK_SECONDS", 0)
     network = Slow()
     app = app_of(network, tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -278,7 +278,7 @@ def test_a_client_that_left_is_not_answered(tmp_path: Path, monkeypatch: pytest.
 def test_a_failure_of_the_network_is_a_problem(tmp_path: Path) -> None:
     response = app_of(Failing(), tmp_path).test_client().post("/predict", json={"query": "1+1"})
     assert response.status_code == 500
-    assert response.get_json(force=True)["type"] == "/problems/network-failed"
+    assert response.get_json(force=True)["type"] == "/problems/inference-failed"
 
 
 ALLOWED = (200, 400, 413, 422)

@@ -10,18 +10,18 @@ from flask.testing import FlaskClient
 from gunicorn.workers.base import Worker
 
 from service.errors import http_name
-from service.openapi.examples import SAMPLES
+from service.openapi.examples import EXAMPLES
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_a_problem_is_explained_where_its_type_points(client: FlaskClient, name: str) -> None:
-    document = SAMPLES[name].document
+    document = EXAMPLES[name].document
     response = client.get(document["type"])
     assert (response.status_code, response.mimetype) == (200, "text/html")
     text = unescape(response.text)
-    for told in (document["title"], f"Status {document['status']}", SAMPLES[name].meaning, document["detail"]):
+    for told in (document["title"], f"Status {document['status']}", EXAMPLES[name].meaning, document["detail"]):
         assert told in text
-    assert SAMPLES[name].text in text
+    assert EXAMPLES[name].text in text
 
 
 def test_the_request_on_a_page_works(client: FlaskClient) -> None:
@@ -33,13 +33,13 @@ def test_the_request_on_a_page_works(client: FlaskClient) -> None:
 
 def test_all_problems_are_listed(client: FlaskClient) -> None:
     text = client.get("/problems").text
-    assert set(re.findall('href="/problems/([^"]*)"', text)) == set(SAMPLES)
+    assert set(re.findall('href="/problems/([^"]*)"', text)) == set(EXAMPLES)
 
 
 def test_what_gunicorn_and_flask_say_by_themselves_is_explained_too() -> None:
     by_gunicorn = {int(status) for status in re.findall(r"status_int = (\d+)", inspect.getsource(Worker.handle_error))}
     assert {400, 414, 431, 500, 501} < by_gunicorn
-    assert {http_name(status) for status in by_gunicorn | {404, 405, 416}} <= set(SAMPLES)
+    assert {http_name(status) for status in by_gunicorn | {404, 405, 416}} <= set(EXAMPLES)
 
 
 def test_a_problem_that_is_not_there_is_one_that_is(client: FlaskClient) -> None:

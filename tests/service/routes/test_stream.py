@@ -43,7 +43,7 @@ def test_a_browser_asks_by_get(client: FlaskClient) -> None:
         ({"query": "1+2", "version": "x"}, 422, "#/version: Input should be a valid integer"),
         ({"query": "1+2", "version": "9" * 5000}, 422, "#/version: Input should be a valid integer"),
         ({"query": "1+2", "characters": "true"}, 422, "#/characters: Extra inputs are not permitted"),
-        ({"query": "1+2", "version": "7"}, 404, "there is no model 'adder' with version 7"),
+        ({"query": "1+2", "version": "7"}, 404, "no model 'adder' with version 7 exists"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_a_problem_and_no_stream(
@@ -65,6 +65,6 @@ def test_a_failure_is_told_when_it_comes(tmp_path: Path, failing: int) -> None:
 
     response = app_of(Fails(), tmp_path).test_client().post("/predict/stream", json={"query": "1+2"})
     if failing == 0:
-        assert (response.status_code, response.get_json(force=True)["type"]) == (500, "/problems/network-failed")
+        assert (response.status_code, response.get_json(force=True)["type"]) == (500, "/problems/inference-failed")
     else:
         assert [name for name, _ in events(response)] == ["character", "problem"]

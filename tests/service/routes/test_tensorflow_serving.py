@@ -206,14 +206,14 @@ FAILED = "Failed to process element: 0 of 'instances' list."
         ('{"inputs": {"x": ["1+1"]}}', "Missing named input: query in 'inputs' object."),
         ('{"inputs": "1+1"}', 'Expecting shape [-1] but got: [], by JSON Value: "1+1"'),
         ('{"inputs": [["1+1"]]}', "Expecting shape [] but got: [1]"),
-        ('{"inputs": []}', "#/inputs: a batch holds 1 to 10 queries, and this one 0"),
+        ('{"inputs": []}', "#/inputs: a batch has 1 to 10 queries, and this one has 0"),
         ('{"instances": ["2+2", "1-1"]}', f"#/instances/1: {NOT_A_QUERY}"),
         ('{"inputs": ["1-1"]}', f"#/inputs/0: {NOT_A_QUERY}"),
         (
             '{"instances": [{"b64": "/ys="}]}',
             "#/instances/0: '\\\\xff+' is not a query: write two whole numbers with one '+' between, like '123+456'",
         ),
-        ('{"instances": ["1+1"], "instances": ["2+2"]}', "the key 'instances' stands twice"),
+        ('{"instances": ["1+1"], "instances": ["2+2"]}', "the key 'instances' appears twice"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(tmp_path: Path, body: str, sentence: str) -> None:
@@ -235,7 +235,7 @@ def test_a_model_that_is_not_there_is_not_answered_with_200(tmp_path: Path) -> N
     client = create_app(Settings(artifacts=tmp_path)).test_client()
     for response in (client.get("/v1/models/adder"), client.post(PREDICT, data=b"{}")):
         assert response.status_code == 503
-        assert response.json == {"error": "a model could not be loaded: the log says why"}
+        assert response.json == {"error": "no model could be loaded: see the log of the service"}
 
 
 text = st.text(st.characters(exclude_categories=()))  # halves of surrogate pairs too

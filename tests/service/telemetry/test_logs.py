@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.telemetry.logs import Lines, from_native_code, log_native
+from service.telemetry.logs import JsonLineFormatter
 from tests.service.conftest import StandIn, app_of
 
 
@@ -18,7 +18,7 @@ def record(message: str, *arguments: object, **more: Any) -> logging.LogRecord:
 def test_a_line_is_an_object() -> None:
     told = record("%d queries\nwait", 3)
     told.created = 1_764_000_000.25
-    assert json.loads(Lines().format(told)) == {
+    assert json.loads(JsonLineFormatter().format(told)) == {
         "time": "2025-11-24T16:00:00.250Z",
         "level": "WARNING",
         "logger": "service.worker",
@@ -31,34 +31,9 @@ def test_an_exception_is_a_field() -> None:
     try:
         raise ValueError("no")
     except ValueError:
-        line = Lines().format(record("failed", exc_info=sys.exc_info()))
+        line = JsonLineFormatter().format(record("failed", exc_info=sys.exc_info()))
     assert "\n" not in line
     assert json.loads(line)["exc_info"].endswith("ValueError: no")
-
-
-@pytest.mark.parametrize(
-    ("line", "level"),
-    [
-        ("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", logging.INFO),
-        ("ERROR: tensors are missing", logging.ERROR),
-        ("W0000 00:00:1764000000.000001 12 cpu_feature_guard.cc:227] rebuild", logging.WARNING),
-        ("2026-11-24 12:00:00.000001: E external/xla/x.cc:467] no cuFFT", logging.ERROR),
-        ("Illegal instruction", logging.WARNING),
-        ("terminate called", logging.WARNING),
-    ],
-)
-def test_tensorflow_s_levels_are_ours(caplog: pytest.LogCaptureFixture, line: str, level: int) -> None:
-    with caplog.at_level(logging.INFO, "tensorflow"):
-        log_native(f"\n{line}\n")
-    assert caplog.record_tuples == [("tensorflow", level, line)]
-
-
-def test_what_native_code_writes_is_logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
-    with from_native_code():
-        os.write(2, b"one\ntwo \xff\n")
-    os.write(2, b"three\n")
-    assert [record.message for record in caplog.records] == ["one", "two �"]
-    assert capfd.readouterr().err == "three\n"
 
 
 def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
@@ -66,8 +41,8 @@ def test_a_request_is_a_line(caplog: pytest.LogCaptureFixture, tmp_path: Path) -
     with caplog.at_level(logging.INFO, "service.access"):
         client.post("/predict/batch", json={"queries": ["1+2", "3+4"]}, headers={"X-Request-ID": "mine"})
         client.get("/a%0Ab")
-    asked, strange = (json.loads(Lines().format(record)) for record in caplog.records)
-    times = [asked.pop(name) for name in ("queue_ms", "network_ms", "total_ms")]
+    asked, strange = (json.loads(JsonLineFormatter().format(record)) for record in caplog.records)
+    times = [asked.pop(name) for name in ("queue_ms", "inference_ms", "total_ms")]
     assert 0 < times[0] + times[1] < times[2] < 1000
     assert asked["message"].startswith("POST '/predict/batch' 200 in ")
     del asked["message"], asked["time"], asked["pid"]

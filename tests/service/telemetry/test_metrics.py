@@ -10,15 +10,15 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
-from service.models.artifact import Prediction
+from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence, Margin, Part
-from service.telemetry import metrics
+from service.telemetry import accuracy
 from tests.service.conftest import METADATA, SHA256, StandIn, app_of
 
 PREDICT = {"model": "adder", "version": "1", "route": "/predict"}
 
 
-def scraped(client: FlaskClient, name: str, **labels: str) -> float:
+def metric_value(client: FlaskClient, name: str, **labels: str) -> float:
     """The sum of the samples of that name with those labels."""
     families = text_string_to_metric_families(client.get("/metrics").text)
     samples = [sample for family in families for sample in family.samples if sample.name == name]
@@ -31,9 +31,10 @@ def predict(client: FlaskClient, query: str, **headers: str) -> TestResponse:
 
 def checked(client: FlaskClient, **labels: str) -> dict[str, float]:
     """How many answers were right, and how many wrong, when the loop has had the time to find out."""
-    gevent.sleep(metrics.GATHER_SECONDS + 0.05)
+    gevent.sleep(accuracy.DELAY_SECONDS + 0.05)
     return {
-        outcome: scraped(client, "adder_answers_total", outcome=outcome, **labels) for outcome in ("right", "wrong")
+        outcome: metric_value(client, "adder_answers_total", outcome=outcome, **labels)
+        for outcome in ("right", "wrong")
     }
 
 
@@ -41,46 +42,49 @@ def test_requests_are_counted_by_route_model_version_and_status(client: FlaskCli
     for query in ("1+2", "3+4", "1-2"):
         predict(client, query)
     client.get("/nowhere/123")
-    assert scraped(client, "adder_requests_total", **PREDICT, status="200") == 2
-    assert scraped(client, "adder_requests_total", route="/predict", model="", status="422") == 1
-    assert scraped(client, "adder_requests_total", route="", status="404") == 1
-    assert scraped(client, "adder_request_seconds_count", **PREDICT) == 2
+    assert metric_value(client, "adder_requests_total", **PREDICT, status="200") == 2
+    assert metric_value(client, "adder_requests_total", route="/predict", model="", status="422") == 1
+    assert metric_value(client, "adder_requests_total", route="", status="404") == 1
+    assert metric_value(client, "adder_request_duration_seconds_count", **PREDICT) == 2
     assert "/nowhere" not in client.get("/metrics").text
 
 
 def test_a_request_s_time_is_what_it_took_and_so_is_the_network_s(tmp_path: Path) -> None:
     class Slow(StandIn):
-        def predict(self, queries: list[str]) -> list[Prediction]:
+        def predict(self, queries: list[str]) -> list[ModelOutput]:
             gevent.sleep(0.03)
             return super().predict(queries)
 
     client = app_of(Slow(), tmp_path).test_client()
     predict(client, "1+2")
-    for name, of in (("adder_request_seconds", PREDICT), ("adder_network_seconds", {"model": "adder"})):
-        assert 0.03 <= scraped(client, f"{name}_sum", **of) < 0.1
-        assert scraped(client, f"{name}_bucket", **of, le="0.025") == 0
-        assert scraped(client, f"{name}_bucket", **of, le="0.1") == 1
-    assert scraped(client, "adder_queue_seconds_sum") < 0.01
+    for name, of in (
+        ("adder_request_duration_seconds", PREDICT),
+        ("adder_inference_duration_seconds", {"model": "adder"}),
+    ):
+        assert 0.03 <= metric_value(client, f"{name}_sum", **of) < 0.1
+        assert metric_value(client, f"{name}_bucket", **of, le="0.025") == 0
+        assert metric_value(client, f"{name}_bucket", **of, le="0.1") == 1
+    assert metric_value(client, "adder_queue_duration_seconds_sum") < 0.01
 
 
 def test_queries_and_calls_are_counted(client: FlaskClient) -> None:
     client.post("/predict/batch", json={"queries": ["1+2"] * 5})
-    assert scraped(client, "adder_queries_total", model="adder", version="1") == 5
-    assert scraped(client, "adder_batch_queries_sum") == 5
-    assert scraped(client, "adder_batch_queries_count") == 1
-    assert scraped(client, "adder_queued_queries") == 0
+    assert metric_value(client, "adder_queries_total", model="adder", version="1") == 5
+    assert metric_value(client, "adder_batch_size_sum") == 5
+    assert metric_value(client, "adder_batch_size_count") == 1
+    assert metric_value(client, "adder_queue_size") == 0
 
 
 def test_what_is_streamed_is_counted_once_when_it_ends(client: FlaskClient) -> None:
     lines = b'{"query":"1+2"}\n{"query":"1-2"}\n{"query":"3+4"}\n'
     streamed = client.post("/predict/batch", data=lines, content_type="application/x-ndjson")
-    assert scraped(client, "adder_requests_total", route="/predict/batch") == 0
+    assert metric_value(client, "adder_requests_total", route="/predict/batch") == 0
     assert len(streamed.text.splitlines()) == 3
     streamed.close()
     client.get("/predict/stream?query=5%2B6", buffered=True)
-    assert scraped(client, "adder_requests_total", route="/predict/batch", status="200", model="adder") == 1
-    assert scraped(client, "adder_requests_total", route="/predict/stream", status="200", model="adder") == 1
-    assert scraped(client, "adder_queries_total") == 3
+    assert metric_value(client, "adder_requests_total", route="/predict/batch", status="200", model="adder") == 1
+    assert metric_value(client, "adder_requests_total", route="/predict/stream", status="200", model="adder") == 1
+    assert metric_value(client, "adder_queries_total") == 3
     assert checked(client) == {"right": 0, "wrong": 3}
 
 
@@ -88,12 +92,12 @@ def test_a_full_queue_and_a_passed_deadline_are_counted(tmp_path: Path) -> None:
     client = app_of(StandIn(), tmp_path, max_batch_queries=2, max_queued_queries=2).test_client()
     assert predict(client, "1+2", **{"Request-Timeout": "0.000000001"}).status_code == 504
     client.get("/predict/stream?query=1%2B2", headers={"Request-Timeout": "1e-9"}, buffered=True)
-    assert scraped(client, "adder_expired_total", model="adder") == 2
-    client.application.extensions["repository"].find().batcher.queued_queries = 2
+    assert metric_value(client, "adder_request_failures_total", model="adder", reason="deadline_exceeded") == 2
+    client.application.extensions["repository"].find().batcher.queue_size = 2
     assert predict(client, "1+2").status_code == 503
-    assert scraped(client, "adder_rejected_total", model="adder") == 1
-    assert scraped(client, "adder_requests_total", **PREDICT, status="503") == 1
-    assert scraped(client, "adder_queries_total") == 0
+    assert metric_value(client, "adder_request_failures_total", model="adder", reason="queue_full") == 1
+    assert metric_value(client, "adder_requests_total", **PREDICT, status="503") == 1
+    assert metric_value(client, "adder_queries_total") == 0
 
 
 def test_answers_are_right_or_wrong_by_the_lengths_of_the_operands(client: FlaskClient) -> None:
@@ -105,7 +109,7 @@ def test_answers_are_right_or_wrong_by_the_lengths_of_the_operands(client: Flask
 
 def test_an_answer_is_held_against_the_sum_after_it_is_given(client: FlaskClient) -> None:
     predict(client, "1+2")
-    assert scraped(client, "adder_answers_total") == 0
+    assert metric_value(client, "adder_answers_total") == 0
     assert checked(client) == {"right": 0, "wrong": 1}
 
 
@@ -114,7 +118,7 @@ def test_an_answer_is_the_end_of_the_sum_that_there_is_room_for(
     tmp_path: Path, answer: str, room: int, right: int
 ) -> None:
     class Short(StandIn):
-        def answer(self, query: str) -> Prediction:
+        def answer(self, query: str) -> ModelOutput:
             return super().answer(query)._replace(answer=answer, probabilities=np.zeros((room, 12), np.float32))
 
     client = app_of(Short(), tmp_path).test_client()
@@ -128,11 +132,11 @@ def test_what_explain_hides_a_character_of_is_no_answer(client: FlaskClient) -> 
 
 
 def test_what_there_is_no_time_for_is_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "MOST_UNCHECKED", 5)
+    monkeypatch.setattr(accuracy, "MAX_PENDING", 5)
     client = app_of(StandIn(), tmp_path).test_client()
     for _ in range(3):
         client.post("/predict/batch", json={"queries": ["1+2"] * 2})
-    assert scraped(client, "adder_answers_dropped_total") == 2
+    assert metric_value(client, "adder_answers_dropped_total") == 2
     assert checked(client) == {"right": 0, "wrong": 4}
     predict(client, "1+2")
     assert checked(client) == {"right": 0, "wrong": 5}
@@ -158,14 +162,14 @@ def test_nothing_of_the_sum_is_in_an_answer(
     with_it = answer()
     assert "12" in with_it
     assert '"19' not in with_it
-    monkeypatch.setattr(metrics, "_check", None)  # whoever calls it now fails
+    monkeypatch.setattr(accuracy, "compare", None)  # whoever calls it now fails
     assert answer() == with_it
 
 
 def test_nothing_but_the_metrics_adds() -> None:
     adds = re.compile(r"int\([^()]*\)\s*\+\s*int\(|sum\(map\(int")
-    service = Path(metrics.__file__).parent
-    assert [file.name for file in service.rglob("*.py") if adds.search(file.read_text())] == ["metrics.py"]
+    service = Path(accuracy.__file__).parents[1]
+    assert [file.name for file in service.rglob("*.py") if adds.search(file.read_text())] == ["accuracy.py"]
 
 
 def test_the_artifact_is_told(tmp_path: Path) -> None:
@@ -180,9 +184,9 @@ def test_the_artifact_is_told(tmp_path: Path) -> None:
 
     client = app_of(Evaluated(), tmp_path).test_client()
     of = {"model": "adder", "version": "1"}
-    assert scraped(client, "adder_model_info", **of, sha256=SHA256, network="repeat_vector") == 1
-    assert scraped(client, "adder_artifact_exact_match", **of, part="domain") == 0.75
-    assert scraped(client, "adder_artifact_exact_match", **of, part="held_out") == 0.5
+    assert metric_value(client, "adder_model_info", **of, sha256=SHA256, architecture="repeat_vector") == 1
+    assert metric_value(client, "adder_artifact_exact_match", **of, part="domain") == 0.75
+    assert metric_value(client, "adder_artifact_exact_match", **of, part="held_out") == 0.5
 
 
 @pytest.mark.parametrize(

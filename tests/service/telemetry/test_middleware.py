@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from service.models.artifact import Prediction
+from service.models.engines.model_output import ModelOutput
 from tests.service.conftest import StandIn, app_of
 
-TIMING = re.compile(r"queue;dur=(\d+\.\d{3}), network;dur=(\d+\.\d{3}), total;dur=(\d+\.\d{3})")
+TIMING = re.compile(r"queue;dur=(\d+\.\d{3}), inference;dur=(\d+\.\d{3}), total;dur=(\d+\.\d{3})")
 
 
 def test_a_request_id_is_echoed(client: FlaskClient) -> None:
@@ -27,12 +27,12 @@ def test_the_times_are_told(client: FlaskClient) -> None:
     response = client.post("/predict", json={"query": "1+1"})
     timing = TIMING.fullmatch(response.headers["Server-Timing"])
     assert timing
-    queue, network, total = map(float, timing.groups())
-    assert queue + network <= total + 0.002
+    queue, inference, total = map(float, timing.groups())
+    assert queue + inference <= total + 0.002
 
 
 class Slow(StandIn):
-    def predict(self, queries: list[str]) -> list[Prediction]:
+    def predict(self, queries: list[str]) -> list[ModelOutput]:
         time.sleep(0.02)
         return super().predict(queries)
 

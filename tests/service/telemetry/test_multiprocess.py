@@ -22,7 +22,7 @@ def worker(slot: int, work: Callable[[Metrics], None]) -> None:
     """Work in a process of its own, which then ends."""
 
     def begin() -> None:
-        multiprocess.share(slot)
+        multiprocess.attach(slot)
         work(Metrics())
 
     process = multiprocessing.get_context("fork").Process(target=begin)
@@ -37,8 +37,8 @@ def expose() -> list[str]:
 
 def count(metrics: Metrics) -> None:
     metrics.queries.labels("adder", "1").inc(3)
-    metrics.network_seconds.labels("adder", "1").observe(0.0003)
-    metrics.queued.labels("adder", "1").set(7)
+    metrics.inference_duration.labels("adder", "1").observe(0.0003)
+    metrics.queue_size.labels("adder", "1").set(7)
     metrics.workers.set(2)
 
 
@@ -48,21 +48,21 @@ def test_whoever_is_asked_tells_of_all() -> None:
     worker(1, count)
     told = expose()
     assert 'adder_queries_total{model="adder",version="1"} 6.0' in told
-    assert 'adder_network_seconds_bucket{le="0.0005",model="adder",version="1"} 2.0' in told
-    assert 'adder_queued_queries{model="adder",version="1"} 14.0' in told
+    assert 'adder_inference_duration_seconds_bucket{le="0.0005",model="adder",version="1"} 2.0' in told
+    assert 'adder_queue_size{model="adder",version="1"} 14.0' in told
     assert "adder_workers 2.0" in told
 
 
 def test_who_replaces_a_dead_worker_counts_on(folder: Path) -> None:
     worker(0, count)
-    multiprocess.forget(0)
+    multiprocess.mark_process_dead(0)
     told = expose()
     assert 'adder_queries_total{model="adder",version="1"} 3.0' in told
-    assert not [line for line in told if line.startswith("adder_queued_queries{")]
+    assert not [line for line in told if line.startswith("adder_queue_size{")]
     files = len(list(folder.iterdir()))
     for _ in range(3):
         worker(0, count)
-        multiprocess.forget(0)
+        multiprocess.mark_process_dead(0)
     assert 'adder_queries_total{model="adder",version="1"} 12.0' in expose()
     assert len(list(folder.iterdir())) == files
 
@@ -86,7 +86,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_of_its_own_is_gone_at_the_end(own: Path) -> None:
     worker(0, count)
     assert list(own.iterdir())
-    multiprocess.discard()
+    multiprocess.close()
     assert not own.exists()
 
 
@@ -99,5 +99,5 @@ def test_what_a_killed_service_has_left_is_removed_and_what_another_uses_is_not(
     multiprocess.prepare()
     assert own.is_dir()
     assert not left.exists()
-    multiprocess.discard()
+    multiprocess.close()
     own.rmdir()

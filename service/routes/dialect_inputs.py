@@ -1,4 +1,4 @@
-"""What the dialects that speak of tensors share."""
+"""Input that both dialects read alike: the version in a path, and text in bytes."""
 
 import re
 
@@ -6,7 +6,7 @@ from service.errors import InvalidArgument
 
 
 def version_number(version: str | None) -> int | None:
-    """The version that a path names, if it does. Raises InvalidArgument."""
+    """The version in a path, or None. Raises InvalidArgument."""
     if version is None:
         return None
     if not re.fullmatch("[0-9]{1,18}", version):
@@ -15,5 +15,5 @@ def version_number(version: str | None) -> int | None:
 
 
 def text_of(content: bytes) -> str:
-    """The text that bytes are in UTF-8. What is none is escaped, so that a refusal can show it."""
+    """The text of bytes in UTF-8. Bytes that are not UTF-8 are escaped, so that an error can show them."""
     return content.decode(errors="backslashreplace")

@@ -1,0 +1,147 @@
+"""POST and GET /v1/models/<model>...: predict, classify and regress, status, metadata."""
+
+from functools import partial
+from typing import Any, NoReturn
+
+from flask import Blueprint, Response, jsonify, request
+from pydantic import BaseModel
+from pydantic_core import to_json
+from werkzeug.routing import BaseConverter
+
+from service.errors import InvalidArgument, ModelNotFound
+from service.models.engines.model_output import ModelOutput
+from service.models.queries import Queries
+from service.models.repository import Repository, ServedModel
+from service.openapi.operations import BODY_ERRORS, INFERENCE_ERRORS, LOOKUP_ERRORS, documented
+from service.rest.body import receive, validate
+from service.rest.connection import request_context
+from service.rest.inference import infer
+from service.rest.media_types import JSON
+from service.rest.problem_details import register_error_documents
+from service.routes.dialect_inputs import version_number
+from service.routes.tensorflow_serving.inputs import SIGNATURE, input_texts, load_document
+from service.routes.tensorflow_serving.schemas import (
+    ColumnsResponse,
+    MetadataResponse,
+    RowsResponse,
+    StatusResponse,
+    TensorFlowServingRequest,
+)
+from service.settings import Settings
+
+LABEL = {"label": {"description": "No version has a label.", "type": "string"}}
+METHOD = {"method": {"enum": ["classify", "regress"]}}
+
+documented_here = partial(documented, error_documents=True)
+
+
+class _PredictRequest(BaseModel):
+    """The queries: one of the two fields is set."""
+
+    instances: Queries = []
+    inputs: Queries = []
+
+
+class Named(BaseConverter):
+    """A part of a path up to a colon, which is followed by a method."""
+
+    regex = "[^/:]+"
+    part_isolating = True
+
+
+class TensorFlowServing:
+    """The endpoints over the versions of a repository. No version has a label, and none classifies or regresses."""
+
+    def __init__(self, repository: Repository, settings: Settings) -> None:
+        self._repository = repository
+        self._settings = settings
+
+    @documented_here(
+        "Answer queries",
+        RowsResponse | ColumnsResponse,
+        TensorFlowServingRequest,
+        variables=LABEL,
+        problems=(InvalidArgument, *BODY_ERRORS, *INFERENCE_ERRORS),
+    )
+    def predict(self, model: str, version: str | None = None, label: str | None = None) -> Response:
+        """Rows are answered with rows, and columns with columns."""
+        context = request_context()
+        served = self._find(model, version, label)
+        texts = input_texts(load_document(receive(request, self._settings.max_body_bytes)))
+        body = validate(texts, _PredictRequest, served.limits)
+        rows = [_row(output) for output in infer(served, body.instances or body.inputs, context)]
+        columns = {name: [row[name] for row in rows] for name in ModelOutput._fields}
+        return Response(to_json({"predictions": rows} if body.instances else {"outputs": columns}), mimetype=JSON)
+
+    @documented_here(
+        "Refuse what the models do not do",
+        None,
+        dict[str, Any],
+        variables=LABEL | METHOD,
+        problems=(InvalidArgument, *LOOKUP_ERRORS),
+    )
+    def refuse(self, model: str, method: str, version: str | None = None, label: str | None = None) -> NoReturn:
+        """No model has a signature for it."""
+        self._find(model, version, label)
+        kind = {"classify": "classification", "regress": "regression"}[method]
+        raise InvalidArgument(
+            f"Expected {kind} signature method_name to be tensorflow/serving/{method}. Was: tensorflow/serving/predict"
+        )
+
+    @documented_here(
+        "Report the state of a model's versions",
+        StatusResponse,
+        variables=LABEL,
+        problems=(InvalidArgument, *LOOKUP_ERRORS),
+    )
+    def status(self, model: str, version: str | None = None, label: str | None = None) -> Response:
+        """Every version that is served is AVAILABLE."""
+        versions = "any versions" if version is None else f"version {version}"
+        found = self._find(model, version, label, f"Could not find {versions} of model {model}").artifact
+        ok = {"error_code": "OK", "error_message": ""}
+        return jsonify(
+            model_version_status=[
+                {"version": str(artifact.metadata.version), "state": "AVAILABLE", "status": ok}
+                for artifact in ([found] if version is not None else self._repository.artifacts())
+                if artifact.metadata.name == model
+            ]
+        )
+
+    @documented_here(
+        "Show the signatures of a model", MetadataResponse, variables=LABEL, problems=(InvalidArgument, *LOOKUP_ERRORS)
+    )
+    def metadata(self, model: str, version: str | None = None, label: str | None = None) -> Response:
+        """The SignatureDef of `serving_default`."""
+        artifact = self._find(model, version, label).artifact
+        return jsonify(
+            model_spec={"name": model, "signature_name": "", "version": str(artifact.metadata.version)},
+            metadata={"signature_def": {"signature_def": {SIGNATURE: artifact.signature_def}}},
+        )
+
+    def _find(self, model: str, version: str | None, label: str | None, not_found: str = "") -> ServedModel:
+        if label is not None:
+            raise InvalidArgument(f"Unrecognized servable version label: {label}")
+        try:
+            return self._repository.find(model, version_number(version))
+        except ModelNotFound as problem:
+            servable = f"Latest({model})" if version is None else f"Specific({model}, {version})"
+            sentence = not_found or f"Servable not found for request: {servable}"
+            raise problem.replace(detail=sentence) from problem
+
+
+def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blueprint:
+    """The routes of TensorFlow Serving: each for the newest version, for a version, and for a label."""
+    endpoints = TensorFlowServing(repository, settings)
+    routes = Blueprint("tensorflow_serving", __name__, url_prefix="/v1/models")
+    routes.record(lambda state: state.app.url_map.converters.update(named=Named))
+    register_error_documents(routes)
+    for path in ("/<named:model>", "/<named:model>/versions/<named:version>", "/<named:model>/labels/<named:label>"):
+        routes.post(f"{path}:predict")(endpoints.predict)
+        routes.post(f"{path}:<any(classify, regress):method>")(endpoints.refuse)
+        routes.get(path)(endpoints.status)
+        routes.get(f"{path}/metadata")(endpoints.metadata)
+    return routes
+
+
+def _row(output: ModelOutput) -> dict[str, Any]:
+    return output._asdict() | {"probabilities": output.probabilities.tolist()}
