@@ -1,5 +1,5 @@
-"""The offline package: makes examples, trains networks, exports one as an artifact and measures it."""
+"""Offline package: trains a network, exports it as an artifact, and measures the artifact's accuracy."""
 
 
 class TrainingError(Exception):
-    """Something asked for that cannot be done; its sentence says what and the way out."""
+    """A command that cannot be carried out. The message names the cause and the remedy."""

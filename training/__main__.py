@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line of the package."""
 
 import os
 import shlex
@@ -9,29 +9,23 @@ from typing import Any
 import click
 
 from training import TrainingError
+from training.recipe import CELLS, EPOCHS, SEED, default_recipe
 
-# Before TensorFlow is imported. oneDNN, unless it is off, announces itself on stderr whatever the log level.
+# Set before TensorFlow is imported. oneDNN prints a notice to stderr at every log level unless it is disabled.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# What each network can be made of, that of its source first.
-CELLS_OF = {
-    "repeat_vector": ["lstm", "gru", "simple_rnn"],
-    "simple_rnn_classifier": ["simple_rnn"],
-    "cho2014": ["gru"],
-    "sutskever2014": ["lstm"],
-}
 examples_option = click.option(
-    "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="How many of the train pairs to use."
+    "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="Number of train pairs to use."
 )
 
 
 class Folder(click.Path):
-    """A folder; no name at all is not the current one."""
+    """The path of a folder. Rejects the empty string, which pathlib reads as the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As `click.Path` does. Raises click.BadParameter."""
-        return super().convert(value, param, ctx) if value else self.fail("name a folder", param, ctx)
+        """Convert as `click.Path` does. Raises click.BadParameter."""
+        return super().convert(value, param, ctx) if value else self.fail("a folder name is required", param, ctx)
 
 
 folder = Folder(file_okay=False, path_type=Path)
@@ -39,41 +33,38 @@ folder = Folder(file_okay=False, path_type=Path)
 
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Train a network, export it as an artifact, and measure the artifact."""
+    """Train a network, export it as an artifact, and measure the artifact's accuracy."""
 
 
 @cli.command()
 @click.argument("checkpoints", type=folder)
-@click.option("--network", type=click.Choice(list(CELLS_OF)), default="repeat_vector", help="Which network.")
-@click.option("--cell", type=click.Choice(CELLS_OF["repeat_vector"]), help="By default that of the network's source.")
+@click.option("--network", type=click.Choice(list(CELLS)), default="repeat_vector", help="Architecture to train.")
 @click.option(
-    "--epochs",
-    type=click.IntRange(1),
-    default=60,
-    help="Passes over the train pairs; short queries are in each many times.",
+    "--cell", type=click.Choice(CELLS["repeat_vector"]), help="Recurrent cell; by default that of the network's source."
 )
+@click.option("--epochs", type=click.IntRange(1), default=EPOCHS, help="Number of epochs.")
 @examples_option
-@click.option("--seed", type=click.IntRange(0), default=1, help="Decides the first weights and the order.")
-@click.option("--tensorboard", is_flag=True, help="Write a log for TensorBoard into CHECKPOINTS/tensorboard.")
+@click.option("--seed", type=click.IntRange(0), default=SEED, help="Seed of the initial weights and the example order.")
+@click.option("--tensorboard", is_flag=True, help="Write a TensorBoard log to CHECKPOINTS/tensorboard.")
 def train(
     checkpoints: Path, network: str, cell: str | None, epochs: int, examples: int, seed: int, tensorboard: bool
 ) -> None:
-    """Train into the folder CHECKPOINTS, or go on from where a training in it was broken off."""
-    if cell is not None and cell not in CELLS_OF[network]:
-        raise click.BadParameter(f"{network} is made of {', '.join(CELLS_OF[network])}", param_hint="--cell")
+    """Train a network with checkpoints in the folder CHECKPOINTS, or resume the training in it."""
+    if cell is not None and cell not in CELLS[network]:
+        raise click.BadParameter(f"{network} supports {', '.join(CELLS[network])}", param_hint="--cell")
     from training import fit
 
-    recipe = fit.todays_recipe(network, cell or CELLS_OF[network][0], seed, epochs, examples, command())
+    recipe = default_recipe(network, cell or CELLS[network][0], seed, epochs, examples, typed_command())
     fit.fit(recipe, checkpoints, tensorboard)
 
 
 @cli.command()
 @click.argument("checkpoints", type=folder)
-@click.option("--artifacts", type=folder, default="model_artifacts", help="Where versions are kept.")
-@click.option("--name", required=True, help="The model that it is a version of.")
-@click.option("--version", type=click.IntRange(1), help="By default the next one.")
+@click.option("--artifacts", type=folder, default="model_artifacts", help="Folder of all artifacts.")
+@click.option("--name", required=True, help="Name of the model.")
+@click.option("--version", type=click.IntRange(1), help="Version of the model; by default the next one.")
 def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -> None:
-    """Export the network trained in CHECKPOINTS as a version that can be served."""
+    """Export the trained network in CHECKPOINTS as a version of a model, and print its folder."""
     from training import export
 
     click.echo(export.export(checkpoints, artifacts, name, version))
@@ -82,7 +73,7 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
 @cli.command()
 @click.argument("artifact", type=folder)
 def evaluate(artifact: Path) -> None:
-    """Answer all 1,000,000 queries by the exported ARTIFACT, and write the count into its metadata."""
+    """Run ARTIFACT on all 1,000,000 queries, and write the evidence of its accuracy into its metadata."""
     from training import evaluate
 
     evidence = evaluate.evaluate(artifact)
@@ -95,41 +86,42 @@ def evaluate(artifact: Path) -> None:
         click.echo(f"carries {carries}: {part.wrong:,} wrong of {part.queries:,}")
     click.echo(f"expected calibration error: {evidence.calibration_error}")
     click.echo(f"smallest margin: {evidence.margin.smallest} at {evidence.margin.query}")
-    click.echo(f"LiteRT: {evidence.lite_differs:,} other answers")
+    click.echo(f"LiteRT mismatches: {evidence.litert_mismatches:,}")
 
 
 @cli.command()
 @click.argument("artifact", type=folder)
 @click.argument("checkpoints", type=folder)
-@click.option("--epochs", type=click.IntRange(1), default=12, help="Of each training.")
+@click.option("--epochs", type=click.IntRange(1), default=12, help="Number of epochs of each training.")
 @examples_option
 def compare(artifact: Path, checkpoints: Path, epochs: int, examples: int) -> None:
-    """Train the network of ARTIFACT in other ways, and write what each gave into the metadata of ARTIFACT."""
+    """Run the ablations of ARTIFACT's recipe, and write their results into its metadata."""
     from training import compare
 
-    for tried in compare.compare(artifact, checkpoints, epochs, examples, command()):
+    for ablation in compare.compare(artifact, checkpoints, epochs, examples, typed_command()):
+        train, validation = ablation.train, ablation.validation
         click.echo(
-            f"{tried.name}: train {tried.train.wrong:,} wrong of {tried.train.queries:,}, "
-            f"validation {tried.validation.wrong:,} of {tried.validation.queries:,}, smallest margin {tried.margin}"
+            f"{ablation.name}: train {train.wrong:,} wrong of {train.queries:,}, "
+            f"validation {validation.wrong:,} of {validation.queries:,}, smallest margin {ablation.margin}"
         )
 
 
 @cli.command()
 @click.argument("artifact", type=folder)
 def report(artifact: Path) -> None:
-    """Write the model card of the evaluated ARTIFACT, with its pictures."""
+    """Write the model card of the evaluated ARTIFACT and its pictures, and print the card's path."""
     from training import report
 
     click.echo(report.report(artifact))
 
 
-def command() -> str:
-    """What was typed."""
+def typed_command() -> str:
+    """Return the command line as the user typed it."""
     return shlex.join(["python", "-m", "training", *sys.argv[1:]])
 
 
 def main() -> None:
-    """Run the command line: what was asked for and cannot be done is one line on stderr."""
+    """Run the command line. A TrainingError or OSError is printed to stderr as one line, with exit code 1."""
     try:
         cli(prog_name="python -m training")
     except (TrainingError, OSError) as error:

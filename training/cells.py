@@ -1,63 +1,67 @@
-"""One step of Keras's recurrent cells, in two parts: what the input adds, and what the state makes of it.
+"""One time step of Keras's recurrent cells, with the product of input and kernel computed by the caller.
 
-The sum is Keras's own (its implementation 2), in the order that leaves least to compute when a query is answered: a
-one-hot input looks up a row of the kernel, what is read again at every step is multiplied once, and a state of zeros is
-not multiplied at all.
+The arithmetic is that of Keras's implementation 2. It is split because inference can skip most of the input product: a
+one-hot input selects a row of the kernel, an input that is the same at every step is multiplied once, and an initial
+state of zeros is not multiplied. B is the batch, H the hidden units, G the gates together (4 H for an LSTM, 3 H for a
+GRU, H for a SimpleRNN).
 """
 
 import keras
 import tensorflow as tf
 from keras import layers
 
-States = list[tf.Tensor | None]  # float32 [B, ·] each; None is zeros
+States = list[tf.Tensor | None]  # float32 [B, ·] each; None means zeros
 
 
-def zeros(cell: keras.Layer) -> States:
-    """The states that the cell starts with."""
+def initial_states(cell: keras.Layer) -> States:
+    """Return the cell's initial states, all zeros."""
     return [None] * len(tf.nest.flatten(cell.state_size))
 
 
 def input_bias(cell: keras.Layer) -> tf.Tensor:
-    """What is added to the product of the input and the cell's kernel: [G]. A GRU may have a second bias, which is the
-    state's."""
+    """Return the bias of the input projection: float32 [G]. A GRU with `reset_after` has a second, recurrent bias."""
     bias = tf.convert_to_tensor(cell.bias)
     return bias if bias.shape.rank == 1 else bias[0]
 
 
-def step(cell: keras.Layer, read: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
-    """`read`: the input times the kernel, and the input's bias, [B, G] -> the output [B, H] and the next states."""
-    return STEPS[type(cell)](cell, read, states)
+def step(cell: keras.Layer, input_projection: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
+    """Compute one time step.
+
+    `input_projection`: input times kernel plus `input_bias`, float32 [B, G]. Returns the output, float32 [B, H], and
+    the next states.
+    """
+    return STEPS[type(cell)](cell, input_projection, states)
 
 
-def _lstm(cell: keras.Layer, read: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
+def _lstm(cell: keras.Layer, input_projection: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
     hidden, carry = states
-    gates = read if hidden is None else read + hidden @ cell.recurrent_kernel
-    written, kept, candidate, shown = tf.split(gates, 4, axis=-1)
-    next_carry = tf.sigmoid(written) * tf.tanh(candidate)
+    gates = input_projection if hidden is None else input_projection + hidden @ cell.recurrent_kernel  # (B, 4 H)
+    input_gate, forget_gate, candidate, output_gate = tf.split(gates, 4, axis=-1)  # (B, H) each
+    next_carry = tf.sigmoid(input_gate) * tf.tanh(candidate)
     if carry is not None:
-        next_carry += tf.sigmoid(kept) * carry
-    output = tf.sigmoid(shown) * tf.tanh(next_carry)
+        next_carry += tf.sigmoid(forget_gate) * carry
+    output = tf.sigmoid(output_gate) * tf.tanh(next_carry)
     return output, [output, next_carry]
 
 
-def _gru(cell: keras.Layer, read: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
+def _gru(cell: keras.Layer, input_projection: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
     units = cell.units
-    hidden = tf.zeros_like(read[:, :units]) if states[0] is None else states[0]
-    gates, candidate = tf.split(read, [2 * units, units], axis=-1)
+    hidden = tf.zeros_like(input_projection[:, :units]) if states[0] is None else states[0]
+    gates, candidate = tf.split(input_projection, [2 * units, units], axis=-1)  # (B, 2 H), (B, H)
     kernel, candidate_kernel = tf.split(tf.convert_to_tensor(cell.recurrent_kernel), [2 * units, units], axis=-1)
     bias = tf.zeros(3 * units) if not cell.reset_after else tf.convert_to_tensor(cell.bias)[1]
-    update, reset = tf.split(tf.sigmoid(gates + hidden @ kernel + bias[: 2 * units]), 2, axis=-1)
+    update_gate, reset_gate = tf.split(tf.sigmoid(gates + hidden @ kernel + bias[: 2 * units]), 2, axis=-1)
     if cell.reset_after:
-        recalled = reset * (hidden @ candidate_kernel + bias[2 * units :])
+        recurrent_candidate = reset_gate * (hidden @ candidate_kernel + bias[2 * units :])
     else:
-        recalled = (reset * hidden) @ candidate_kernel
-    output = update * hidden + (1 - update) * tf.tanh(candidate + recalled)
+        recurrent_candidate = (reset_gate * hidden) @ candidate_kernel
+    output = update_gate * hidden + (1 - update_gate) * tf.tanh(candidate + recurrent_candidate)
     return output, [output]
 
 
-def _simple_rnn(cell: keras.Layer, read: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
+def _simple_rnn(cell: keras.Layer, input_projection: tf.Tensor, states: States) -> tuple[tf.Tensor, States]:
     [hidden] = states
-    output = tf.tanh(read if hidden is None else read + hidden @ cell.recurrent_kernel)
+    output = tf.tanh(input_projection if hidden is None else input_projection + hidden @ cell.recurrent_kernel)
     return output, [output]
 
 

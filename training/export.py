@@ -1,4 +1,4 @@
-"""Keras network -> SavedModel with signatures, metadata, checksums."""
+"""Export: Keras network -> artifact (SavedModel, LiteRT files, metadata, checksums)."""
 
 import re
 import shutil
@@ -11,50 +11,57 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import TrainingError, fit, lite, task, warmup
-from training.metadata import NAME_PATTERN, Epoch, Golden, Made, Metadata, write
+from training import TrainingError, fit, litert, task, warmup
+from training.metadata import NAME_PATTERN, Epoch, Golden, Metadata, Provenance, write
+from training.recipe import Recipe, read_recipe
 from training.signatures import signatures_of
 
-# LiteRT multiplies seven rows at a time where the processor has AVX-512, and larger batches take no less for a query.
+# LiteRT multiplies seven rows at a time on a processor with AVX-512. Batches above 56 are no faster per query.
 BATCH_SIZES = [1, 7, 14, 28, 56]
-TOLERANCE = 1e-5  # between two ways to the same probability
-CHECKED = 10_000
-BEST_CHECKED, BEST = 1000, np.int32(11)  # queries, and answers to each: one more than a service gives
-APART = 1e-3  # log-probabilities that no two ways of computing bring into another order
+
+# The comparison of the exported forms with the Keras network.
+TOLERANCE = 1e-5  # between two computations of the same probability
+CHECK_QUERIES = 10_000
+K_BEST_QUERIES = 1000
+K = np.int32(11)  # one more than the service offers
+SCORE_GAP = 1e-3  # log-probabilities that differ by more have the same order in every form
 
 Signature = Callable[..., dict[str, tf.Tensor]]
-Call = Callable[[task.Texts], tuple[Any, ...]]
+Predictions = tuple[task.Texts, fit.Probabilities]  # answers, probabilities
 
 
 def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -> Path:
     """Write the network of the last checkpoint as `artifacts/name/version`, by default the next version.
 
-    Raises TrainingError where the name or version cannot be, the training has not come to its end, or `check` finds
-    that the SavedModel does not do what the Keras network does. No version is left by a refused export, and nobody
-    reads half of one.
+    The version appears in one step, when it is complete. Raises TrainingError, and leaves no files, if the name is
+    invalid, the version exists, the training is unfinished, or `check` fails.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise TrainingError(f"the name {name!r} is not made of letters, digits and . _ - with a letter or digit first")
-    recipe, network = fit.read_recipe(checkpoints), fit.read_checkpoint(checkpoints)
+        raise TrainingError(
+            f"the model name {name!r} is invalid: use letters, digits and . _ - and start with a letter or digit"
+        )
+    recipe, network = read_recipe(checkpoints), fit.read_checkpoint(checkpoints)
     finished = fit.finished_epochs(recipe, network)
     if finished < recipe.epochs:
-        raise TrainingError(f"{checkpoints} is at epoch {finished} of {recipe.epochs}: go on by `{recipe.command}`")
+        raise TrainingError(
+            f"the training in {checkpoints} is at epoch {finished} of {recipe.epochs}: resume it by `{recipe.command}`"
+        )
     epochs = fit.read_epochs(checkpoints, finished)
     folders = [folder.name for folder in (artifacts / name).glob("*")]
     versions = [int(folder) for folder in folders if folder.isascii() and folder.isdigit()]
     version = version or max(versions, default=0) + 1
     artifact = artifacts / name / str(version)
     if version in versions:
-        raise TrainingError(f"{artifact} exists: name a version that does not")
+        raise TrainingError(f"{artifact} already exists: choose another version")
     unfinished = artifact.with_name(f".{version}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         save(network, unfinished)
         signatures = tf.saved_model.load(str(unfinished)).signatures
         check(network, signatures, unfinished)
-        described = _describe(recipe, epochs, name, version, signatures["serving_default"])
-        warmup.write(unfinished, described)
-        write(unfinished, described)
+        metadata = _build_metadata(recipe, epochs, name, version, signatures["serving_default"])
+        warmup.write(unfinished, metadata)
+        write(unfinished, metadata)
         unfinished.rename(artifact)
     except tf.errors.OpError as error:
         raise TrainingError(f"{artifact} cannot be written: {error.message}") from error
@@ -64,100 +71,114 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
 
 
 def save(network: keras.Model, folder: Path) -> None:
-    """Write a SavedModel with its signatures, all on the same variables, and without the optimizer; and those on bytes
-    once more for LiteRT, which answers in a fraction of the time."""
+    """Write a SavedModel with all signatures and without the optimizer, and the LiteRT files made from it."""
     holder = tf.Module()
     holder.weights = [weight.value for weight in network.weights]
     tf.saved_model.save(holder, str(folder), signatures=signatures_of(network))
-    for file, names in lite.SIGNATURES.items():
+    for file, names in litert.SIGNATURES.items():
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=names)
         (folder / file).write_bytes(converter.convert())
 
 
 def check(network: keras.Model, signatures: dict[str, Signature], folder: Path) -> None:
-    """Raise TrainingError unless serving_default, encode with decode_step, and what LiteRT reads in `folder` agree with
-    the Keras network, serving_default and LiteRT with themselves in every size of batch, and LiteRT's k best with the
-    SavedModel's: the same answers, probabilities within TOLERANCE, for CHECKED queries, or for as many as a hundred
-    batches hold."""
-    queries = np.random.default_rng(0).choice(task.queries(), CHECKED, replace=False)
-    serving = partial(_call, signatures["serving_default"])
-    answers, probabilities = serving(queries)
+    """Compare the SavedModel's signatures and the LiteRT files in `folder` with the Keras network.
 
-    expected = fit.predict(network, task.query_tokens(queries))
-    _same("the Keras network", (fit.answers(expected), expected), (answers, probabilities))
-    length, by_lite, spelling = network.output_shape[1], lite.decoding_signatures(folder), lite.spelling(queries)
+    The answers must be equal, and the probabilities within TOLERANCE, of:
+    - `serving_default` and the Keras network,
+    - step-by-step decoding, by the SavedModel and by LiteRT, and `serving_default`,
+    - `k_best` by LiteRT and by the SavedModel,
+    - `serving_default` and LiteRT, in each batch size, and `serving_default` in one batch.
+
+    Raises TrainingError at the first difference.
+    """
+    queries = np.random.default_rng(0).choice(task.queries(), CHECK_QUERIES, replace=False)
+    serving = partial(_predict, signatures["serving_default"])
+    expected = serving(queries)
+    probabilities = fit.predict(network, task.tokenize_queries(queries))
+    _require_equal("the Keras network", (fit.answers(probabilities), probabilities), expected)
+
+    length, litert_signatures = network.output_shape[1], litert.decoding_signatures(folder)
     state = signatures["encode"](query=tf.constant(queries))["state"]
-    steps = _step_by_step(state, signatures["decode_step"], length)
-    _same("decoding step by step", steps, (answers, probabilities))
-    lite_state = by_lite["encode_bytes"](query=spelling)["state"]
-    steps = _step_by_step(lite_state, by_lite["decode_step"], length)
-    _same("decoding step by step by LiteRT", steps, (answers, probabilities))
-    _same_best(signatures["k_best"], by_lite["k_best_bytes"], queries[:BEST_CHECKED])
+    decoded = _decode_by_steps(state, signatures["decode_step"], length)
+    _require_equal("step-by-step decoding", decoded, expected)
+    state = litert_signatures["encode_bytes"](query=litert.padded_bytes(queries))["state"]
+    decoded = _decode_by_steps(state, litert_signatures["decode_step"], length)
+    _require_equal("LiteRT's step-by-step decoding", decoded, expected)
+    _require_equal_k_best(signatures["k_best"], litert_signatures["k_best_bytes"], queries[:K_BEST_QUERIES])
+
     for size in BATCH_SIZES:
-        few = slice(0, min(CHECKED, 100 * size) // size * size)
-        ways: dict[str, Call] = {"serving_default": serving, "LiteRT": lite.Lite(folder, size)}
-        for way, call in ways.items():
-            batches = [call(batch) for batch in np.split(queries[few], len(queries[few]) // size)]
-            together = np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
-            _same(f"{way} in batches of {size}", together, (answers[few], probabilities[few]))
+        batches = min(len(queries) // size, 100)
+        some = slice(0, batches * size)
+        forms: dict[str, Callable[[task.Texts], tuple[Any, ...]]] = {
+            "serving_default": serving,
+            "LiteRT": litert.LiteRTModel(folder, size).predict,
+        }
+        for form, predict in forms.items():
+            outputs = [predict(batch)[:2] for batch in np.split(queries[some], batches)]
+            answers, probabilities = (np.concatenate(column) for column in zip(*outputs, strict=True))
+            _require_equal(
+                f"{form} in batches of {size}", (answers, probabilities), (expected[0][some], expected[1][some])
+            )
 
 
-def _call(serving: Signature, queries: task.Texts) -> tuple[task.Texts, fit.Probabilities]:
-    returned = serving(query=tf.constant(queries))
-    return returned["answer"].numpy().astype("S"), returned["probabilities"].numpy()
+def _predict(serving: Signature, queries: task.Texts) -> Predictions:
+    outputs = serving(query=tf.constant(queries))
+    return outputs["answer"].numpy().astype("S"), outputs["probabilities"].numpy()
 
 
-def _step_by_step(state: Any, step: Callable[..., Any], length: int) -> tuple[task.Texts, fit.Probabilities]:
+def _decode_by_steps(state: Any, step: Callable[..., Any], length: int) -> Predictions:
     previous, steps = np.full(len(state), task.PAD, np.int32), []
     for _ in range(length):
-        returned = step(state=state, previous=previous)
-        state, probabilities = returned["state"], np.asarray(returned["probabilities"])
+        outputs = step(state=state, previous=previous)
+        state, probabilities = outputs["state"], np.asarray(outputs["probabilities"])  # (B, S), (B, V)
         previous = probabilities.argmax(-1).astype(np.int32)
         steps.append(probabilities)
-    together = np.stack(steps, axis=1)
-    return fit.answers(together), together
+    stacked = np.stack(steps, axis=1)  # (B, T, V)
+    return fit.answers(stacked), stacked
 
 
-def _same_best(of_text: Callable[..., Any], of_bytes: Callable[..., Any], queries: task.Texts) -> None:
-    """Which of two answers is better may differ where they are equals, and so may which is last."""
-    returned, by_lite = of_text(query=tf.constant(queries), k=BEST), of_bytes(query=lite.spelling(queries), k=BEST)
-    totals, lite_totals = np.asarray(returned["log_probabilities"]), by_lite["log_probabilities"]
-    with np.errstate(invalid="ignore"):  # where there are fewer answers: minus infinity
-        apart = np.diff(totals, axis=1, prepend=np.inf) < -APART
-    settled = apart[:, :-1] & apart[:, 1:]
-    answers, lite_answers = returned["answers"].numpy().astype("S"), lite.texts(by_lite["answers"])
-    best, lite_best = (answers[:, :-1][settled], np.exp(totals)), (lite_answers[:, :-1][settled], np.exp(lite_totals))
-    _same("LiteRT's k best", lite_best, best, than="the SavedModel's")
+def _require_equal_k_best(k_best: Callable[..., Any], litert_k_best: Callable[..., Any], queries: task.Texts) -> None:
+    """Compare all probabilities, and the answers whose scores differ by more than SCORE_GAP from their neighbours'.
+
+    Equally probable answers may be in any order, and the last may be replaced by an equally probable one.
+    """
+    outputs = k_best(query=tf.constant(queries), k=K)
+    litert_outputs = litert_k_best(query=litert.padded_bytes(queries), k=K)
+    scores, litert_scores = np.asarray(outputs["log_probabilities"]), litert_outputs["log_probabilities"]
+    with np.errstate(invalid="ignore"):  # minus infinity minus itself, if fewer than K answers exist
+        gaps = np.diff(scores, axis=1, prepend=np.inf) < -SCORE_GAP  # (B, K)
+    ordered = gaps[:, :-1] & gaps[:, 1:]
+    answers = outputs["answers"].numpy().astype("S")[:, :-1][ordered]
+    litert_answers = litert.strip_padding(litert_outputs["answers"])[:, :-1][ordered]
+    _require_equal(
+        "LiteRT's k best", (litert_answers, np.exp(litert_scores)), (answers, np.exp(scores)), "the SavedModel's"
+    )
 
 
-def _same(
-    way: str,
-    one: tuple[task.Texts, fit.Probabilities],
-    other: tuple[task.Texts, fit.Probabilities],
-    than: str = "serving_default",
-) -> None:
+def _require_equal(form: str, one: Predictions, other: Predictions, other_form: str = "serving_default") -> None:
+    """Raise TrainingError if answers differ, or probabilities by more than TOLERANCE."""
     differ = int((one[0] != other[0]).sum())
     distance = float(np.abs(one[1] - other[1]).max())
-    if differ or not distance <= TOLERANCE:  # nor NaN
+    if differ or not distance <= TOLERANCE:  # also if the distance is NaN
         raise TrainingError(
-            f"export refused: {way} and {than} differ in {differ} of {len(one[0])} answers, "
-            f"and in probability by up to {distance:.1e} (at most {TOLERANCE} is allowed)"
+            f"export refused: {form} and {other_form} differ in {differ} of {len(one[0])} answers, "
+            f"and in probability by up to {distance:.1e} (the tolerance is {TOLERANCE})"
         )
 
 
-def _describe(recipe: fit.Recipe, epochs: list[Epoch], name: str, version: int, serving: Signature) -> Metadata:
+def _build_metadata(recipe: Recipe, epochs: list[Epoch], name: str, version: int, serving: Signature) -> Metadata:
     queries = np.array([task.EXAMPLE.encode(), *np.random.default_rng(1).choice(task.queries(), 31, replace=False)])
-    answers, _ = _call(serving, queries)
+    answers, _ = _predict(serving, queries)
     return Metadata(
         name=name,
         version=version,
-        network=recipe.network,
+        architecture=recipe.architecture,
         alphabet=task.ALPHABET,
         largest_operand=task.LARGEST_OPERAND,
         query_pattern=task.QUERY_PATTERN,
         query_example=task.EXAMPLE,
         batch_sizes=BATCH_SIZES,
-        made=Made(
+        provenance=Provenance(
             git_commit=recipe.git_commit,
             command=recipe.command,
             cell=recipe.cell,
@@ -168,6 +189,6 @@ def _describe(recipe: fit.Recipe, epochs: list[Epoch], name: str, version: int, 
             Golden(query=query.decode(), answer=answer.decode()) for query, answer in zip(queries, answers, strict=True)
         ],
         epochs=epochs,
-        tried=[],
+        ablations=[],
         evidence=None,
     )

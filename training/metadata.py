@@ -1,4 +1,4 @@
-"""`metadata.json` and `checksums.txt` of an artifact: what a service must know of it, and that it is whole."""
+"""`metadata.json` and `checksums.txt` of an artifact. training/README.md describes each field."""
 
 import hashlib
 import re
@@ -9,23 +9,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training import TrainingError
 
-REPORTED = re.compile(r"metadata\.json|MODEL_CARD\.md|[^/]+\.png")  # what `evaluate`, `compare` and `report` write
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MUTABLE = re.compile(r"metadata\.json|MODEL_CARD\.md|[^/]+\.png")  # written by `evaluate`, `compare` and `report`
 
 
-class _Written(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class Golden(_Written):
-    """A query and what this network answered when it was exported, right or wrong."""
+class Golden(_Strict):
+    """A query and the answer that the exported network gave to it, correct or not."""
 
     query: str
     answer: str
 
 
-class Made(_Written):
-    """Where the weights come from: the commit and command that began the training, the libraries that exported it."""
+class Provenance(_Strict):
+    """The origin of the weights: the commit and command of the training, and the libraries of the export."""
 
     git_commit: str
     command: str
@@ -34,39 +34,44 @@ class Made(_Written):
     libraries: dict[str, str]
 
 
-class Part(_Written):
-    """Some of the domain, and how much of it is answered with every character right."""
+class Part(_Strict):
+    """The accuracy on a part of the queries. An answer is correct if every character is."""
 
     queries: int
     wrong: int
     exact_match: float
 
 
-class Epoch(_Written):
-    """What an epoch of the training ended with."""
+class Epoch(_Strict):
+    """The mean training loss of an epoch, and the accuracy on the validation pairs at its end."""
 
     loss: float
     validation_exact_match: float
 
 
-class Margin(_Written):
-    """How far the first character's probability is above the second's where that is least, up to an answer's end."""
+class Margin(_Strict):
+    """The smallest difference between the two highest probabilities of a character, and its query.
+
+    The characters of each answer and its end are counted.
+    """
 
     query: str
     smallest: float
 
 
-class Bin(_Written):
-    """The queries whose confidence lies in one of fifteen equal bins, and the means over them."""
+class Bin(_Strict):
+    """The number of queries whose confidence is in one of fifteen equal bins, and the means over them."""
 
     queries: int
     confidence: float
     accuracy: float
 
 
-class Evidence(_Written):
-    """What `evaluate` counted over the whole domain; `lite_differs`: how many answers of LiteRT are not those of the
-    SavedModel."""
+class Evidence(_Strict):
+    """The accuracy on all queries, as `evaluate` measured it.
+
+    `litert_mismatches` is the number of queries that LiteRT answers differently from the SavedModel.
+    """
 
     domain: Part
     train: Part
@@ -77,12 +82,12 @@ class Evidence(_Written):
     calibration_error: float
     reliability: list[Bin]
     margin: Margin
-    lite_differs: int
+    litert_mismatches: int
     wrong_queries: list[str]
 
 
-class Tried(_Written):
-    """What another recipe gave. `margin` is the smallest on the validation queries."""
+class Ablation(_Strict):
+    """The result of one ablation. `margin` is the smallest on the validation queries."""
 
     name: str
     epochs: int
@@ -91,64 +96,65 @@ class Tried(_Written):
     margin: float
 
 
-class Metadata(_Written):
-    """All of `metadata.json`."""
+class Metadata(_Strict):
+    """The content of `metadata.json`."""
 
-    format_version: Literal[3] = 3
+    format_version: Literal[4] = 4
     name: str = Field(pattern=NAME_PATTERN)
     version: int
-    network: str
+    architecture: str
     alphabet: str
     largest_operand: int
     query_pattern: str
     query_example: str
     batch_sizes: list[int]
-    made: Made
+    provenance: Provenance
     golden: list[Golden]
     epochs: list[Epoch]
-    tried: list[Tried]
+    ablations: list[Ablation]
     evidence: Evidence | None
 
 
 def write(artifact: Path, metadata: Metadata) -> None:
-    """Write `metadata.json`, and then `checksums.txt` over every other file, as `sha256sum --check` reads it."""
-    replace(artifact / "metadata.json", metadata.model_dump_json(indent=2) + "\n")
+    """Write `metadata.json`, and then `checksums.txt` of all other files, in the format of `sha256sum --check`."""
+    write_atomically(artifact / "metadata.json", metadata.model_dump_json(indent=2) + "\n")
     lines = [f"{digest}  {name}\n" for name, digest in _digests(artifact).items()]
-    replace(artifact / "checksums.txt", "".join(lines))
+    write_atomically(artifact / "checksums.txt", "".join(lines))
 
 
 def read(artifact: Path) -> Metadata:
-    """Raises TrainingError where a file of the SavedModel is missing, changed or not ours.
+    """Read `metadata.json`, and compare the artifact's files with `checksums.txt`.
 
-    `metadata.json`, the model card and its pictures may be changed, missing or new: somebody broke off their writing
-    before `write` had ended.
+    Raises TrainingError if a file was changed, added or removed after the export. Exceptions are `metadata.json`, the
+    model card and its pictures: their writing may have been interrupted before `write` finished.
     """
+    file = artifact / "metadata.json"
     try:
-        metadata = Metadata.model_validate_json((artifact / "metadata.json").read_bytes())
+        metadata = Metadata.model_validate_json(file.read_bytes())
         lines = [line.split("  ", 1) for line in (artifact / "checksums.txt").read_text().splitlines()]
         recorded = {name: digest for digest, name in lines}
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise TrainingError(
-            f"{artifact / 'metadata.json'} is not that of an artifact: {field}: {first['msg']}"
-        ) from error
+        raise TrainingError(f"{file} is invalid: {field}: {first['msg']}") from error
     except (OSError, ValueError) as error:
         raise TrainingError(f"{artifact} is not an artifact: {error}") from error
     found = _digests(artifact)
     for name in sorted({*recorded, *found}):
-        if not REPORTED.fullmatch(name) and recorded.get(name) != found.get(name):
-            raise TrainingError(f"{artifact / name} is not the file that was exported: export the artifact again")
+        if not MUTABLE.fullmatch(name) and recorded.get(name) != found.get(name):
+            raise TrainingError(
+                f"{artifact / name} was changed, added or removed after the export: export the network again"
+            )
     return metadata
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write a file in one step: a reader sees the old content or the new, even if the process is killed."""
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.write_text(text)
+    unfinished.replace(file)
 
 
 def _digests(artifact: Path) -> dict[str, str]:
     files = sorted(file for file in artifact.rglob("[!.]*") if file.is_file() and file.name != "checksums.txt")
     return {str(file.relative_to(artifact)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def replace(file: Path, text: str) -> None:
-    """Write a file that nobody reads half of, whenever the writing is broken off."""
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    unfinished.write_text(text)
-    unfinished.replace(file)

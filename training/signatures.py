@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from training import decoding, task
 from training.cells import States
-from training.networks import HIDDEN_UNITS, NETWORKS
+from training.networks import ARCHITECTURES
+from training.recipe import HIDDEN_UNITS
 
 
 class Spelling(NamedTuple):
@@ -29,7 +30,7 @@ def signatures_of(network: keras.Model) -> dict[str, Any]:
     `decode_step`: state, previous int32 [B] -> probabilities [B, V], the next state
     `k_best`, `k_best_bytes`: query, k int32 -> answers [B, k], log_probabilities [B, k], as `decoding.k_best` has them
     """
-    architecture = NETWORKS[network.name]
+    architecture = ARCHITECTURES[network.name]
     encode, step = partial(architecture.encode, network), partial(architecture.decode_step, network)
     length, nothing = network.output_shape[1], tf.zeros([1, task.QUERY_LENGTH], tf.int32)
     sizes = [HIDDEN_UNITS if state is None else state.shape[-1] for state in encode(nothing)]
@@ -86,7 +87,7 @@ def _joined(states: States, sizes: list[int]) -> tf.Tensor:
 def _text_tokens(query: tf.Tensor) -> tf.Tensor:
     """Strings [B] -> tokens int32 [B, 7], reversed. One byte more than fits is read, to see that there is none."""
     spelling = tf.io.decode_raw(query, tf.uint8, fixed_length=task.QUERY_LENGTH + 1)  # (B, 8): bytes
-    table = task.byte_tokens()
+    table = task.token_of_byte()
     table[0] = task.PAD  # decode_raw pads with zero bytes
     tokens = tf.gather(table, tf.cast(spelling, tf.int32))
     spelled = tf.reduce_all(tokens >= 0) & tf.reduce_all(spelling[:, task.QUERY_LENGTH] == 0)
@@ -103,7 +104,7 @@ def _spell_text(tokens: tf.Tensor) -> tf.Tensor:
 
 def _byte_tokens(query: tf.Tensor) -> tf.Tensor:
     """Bytes uint8 [B, 7] -> tokens int32 [B, 7], reversed."""
-    return tf.reverse(tf.gather(task.byte_tokens(), tf.cast(query, tf.int32)), axis=[1])
+    return tf.reverse(tf.gather(task.token_of_byte(), tf.cast(query, tf.int32)), axis=[1])
 
 
 def _spell_bytes(tokens: tf.Tensor) -> tf.Tensor:

@@ -1,8 +1,9 @@
-"""The requests that TensorFlow Serving makes of a version before it serves it.
+"""The warm-up requests that TensorFlow Serving sends to a version before it serves it.
 
-Its SavedModel Warmup reads `assets.extra/tf_serving_warmup_requests`: a TFRecord file, each record a PredictionLog. The
-messages are those of its prediction_log.proto, predict.proto and model.proto (tensorflow_serving/apis), but for the
-fields that no warm-up needs; a map is on the wire what a repeated key and value are.
+Its feature SavedModel Warmup reads them from `assets.extra/tf_serving_warmup_requests`: a TFRecord file in which each
+record is a PredictionLog. The messages below are the subset of prediction_log.proto, predict.proto and model.proto
+(tensorflow_serving/apis) that a warm-up needs. A protobuf map has the wire format of a repeated message of key and
+value.
 """
 
 from itertools import cycle, islice
@@ -51,7 +52,7 @@ PredictionLog: Any = message_factory.GetMessageClass(
 
 
 def write(artifact: Path, metadata: Metadata) -> None:
-    """Write `FILE`: a request to `serving_default` for each batch size, of the golden queries over and over."""
+    """Write `FILE`: one request to `serving_default` for each batch size, filled with the golden queries in turn."""
     (artifact / FILE).parent.mkdir()
     with tf.io.TFRecordWriter(str(artifact / FILE)) as file:
         for size in metadata.batch_sizes:

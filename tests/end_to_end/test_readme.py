@@ -92,7 +92,7 @@ def alike(one: Any, other: Any) -> bool:
 
 def test_every_block_is_known() -> None:
     commands = [command for command, _ in BLOCKS if "curl" not in command and command != ASK[0]]
-    retrain = metadata.read(ROOT / "model_artifacts" / "cho2014" / "1").made.command
+    retrain = metadata.read(ROOT / "model_artifacts" / "cho2014" / "1").provenance.command
     assert commands[:3] + commands[4:] == ["make serve", "docker-compose up", "make evaluate", "make test"]
     assert commands[3].splitlines()[0] == f".venv/bin/{retrain}"
     assert len(CURLS) == 6

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from training import decoding
 
-LENGTH, ALPHABET, PAD = 3, 4, 3  # 3 characters and the pad: 1 + 3 + 9 + 27 answers
+LENGTH, ALPHABET, PAD = 3, 4, 3  # 3 characters and the pad: 1 + 3 + 9 + 27 = 40 answers
 Floats = npt.NDArray[np.float32]
 
 
-def network_of(seed: int, feeds_back: bool) -> tuple[decoding.Step, tf.Tensor]:
-    """A random one: the state is the position, and the table of each position has a row for the character before."""
+def random_network(seed: int, autoregressive: bool) -> tuple[decoding.Step, tf.Tensor]:
+    """A random network. Its state is the position, with a table of probabilities by previous character for each."""
     logits = np.random.default_rng(seed).normal(scale=2, size=(LENGTH, ALPHABET, ALPHABET)).astype(np.float32)
-    if not feeds_back:
+    if not autoregressive:
         logits[:] = logits[:, :1]
     table = tf.nn.softmax(logits)
 
@@ -28,7 +28,7 @@ def network_of(seed: int, feeds_back: bool) -> tuple[decoding.Step, tf.Tensor]:
 
 
 def by_brute_force(step: decoding.Step) -> list[tuple[float, tuple[int, ...]]]:
-    """Every answer there is, with its log-probability, best first."""
+    """Every answer with its log-probability, best first."""
     answers = []
     for characters in product(range(ALPHABET), repeat=LENGTH):
         end = characters.index(PAD) if PAD in characters else LENGTH
@@ -55,8 +55,8 @@ def test_the_first_pad_ends_an_answer() -> None:
 
 @given(st.integers(0, 1000), st.sampled_from([1, 2, 3, 7, 40]))
 @settings(max_examples=15, deadline=None)
-def test_it_is_exact_where_nothing_is_fed_back(seed: int, k: int) -> None:
-    step, state = network_of(seed, feeds_back=False)
+def test_k_best_is_exact_without_feedback(seed: int, k: int) -> None:
+    step, state = random_network(seed, autoregressive=False)
     characters, totals = decoding.k_best(step, state, k, LENGTH, PAD)
     expected = by_brute_force(step)[:k]
     for row in range(2):
@@ -66,16 +66,16 @@ def test_it_is_exact_where_nothing_is_fed_back(seed: int, k: int) -> None:
 
 @given(st.integers(0, 1000))
 @settings(max_examples=10, deadline=None)
-def test_a_wide_beam_is_exact_where_characters_are_fed_back(seed: int) -> None:
-    step, state = network_of(seed, feeds_back=True)
+def test_a_beam_as_wide_as_the_domain_is_always_exact(seed: int) -> None:
+    step, state = random_network(seed, autoregressive=True)
     characters, totals = decoding.k_best(step, state, 40, LENGTH, PAD)
     expected = by_brute_force(step)
     np.testing.assert_allclose(totals[1], [total for total, _ in expected], atol=1e-5)
     assert [tuple(answer) for answer in characters[1].numpy().tolist()] == [answer for _, answer in expected]
 
 
-def test_a_narrow_beam_gives_true_probabilities_best_first() -> None:
-    step, state = network_of(5, feeds_back=True)
+def test_a_narrow_beam_returns_correct_sorted_probabilities() -> None:
+    step, state = random_network(5, autoregressive=True)
     characters, totals = decoding.k_best(step, state, 3, LENGTH, PAD)
     every = {answer: total for total, answer in by_brute_force(step)}
     found = [every[tuple(answer)] for answer in characters[0].numpy().tolist()]
@@ -83,8 +83,8 @@ def test_a_narrow_beam_gives_true_probabilities_best_first() -> None:
     np.testing.assert_allclose(totals[0], found, atol=1e-5)
 
 
-def test_more_than_there_are_have_no_probability() -> None:
-    step, state = network_of(1, feeds_back=False)
+def test_k_above_the_domain_gives_minus_infinity() -> None:
+    step, state = random_network(1, autoregressive=False)
     _, totals = decoding.k_best(step, state, 50, LENGTH, PAD)
     assert np.isfinite(totals[0]).sum() == 40
     assert float(tf.reduce_sum(tf.exp(totals[0]))) == pytest.approx(1, abs=1e-5)

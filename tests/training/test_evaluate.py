@@ -8,7 +8,7 @@ from tests.conftest import run_training
 from training import evaluate, metadata, task
 
 
-def test_the_shipped_evidence_is_what_evaluate_counts(shipped: Path, tmp_path: Path) -> None:
+def test_evaluate_reproduces_the_shipped_evidence(shipped: Path, tmp_path: Path) -> None:
     """Through the SavedModel, over all 1,000,000 queries."""
     copy = shutil.copytree(shipped, tmp_path / "adder" / shipped.name)
     metadata.write(copy, metadata.read(copy).model_copy(update={"evidence": None}))
@@ -22,27 +22,27 @@ def test_the_shipped_evidence_is_what_evaluate_counts(shipped: Path, tmp_path: P
     assert "1000000/1000000" in evaluated.stderr
 
 
-def test_other_answers_of_lite_are_counted(artifact: Path, shipped: Path) -> None:
+def test_evaluate_counts_litert_mismatches(artifact: Path, shipped: Path) -> None:
     shutil.copy(shipped / "serving_bytes.tflite", artifact)
     metadata.write(artifact, metadata.read(shipped).model_copy(update={"version": 1}))
     evidence = evaluate.evaluate(artifact)
     assert evidence.domain.wrong > 900_000
-    assert evidence.lite_differs == evidence.domain.wrong  # the shipped network answers none wrongly
+    assert evidence.litert_mismatches == evidence.domain.wrong  # the shipped network has no wrong answers
 
 
-def test_the_shipped_network_answers_no_query_wrongly(shipped: Path) -> None:
+def test_the_shipped_model_has_no_wrong_answers(shipped: Path) -> None:
     evidence = metadata.read(shipped).evidence
     assert evidence is not None
     assert evidence.domain.wrong == 0
 
 
-def test_wrong_answers_are_counted_where_they_are() -> None:
+def test_evidence_counts_wrong_answers_by_part() -> None:
     queries = task.queries()
     right = np.ones(len(queries), np.bool_)
     right[[5, 10_203]] = False  # 0+5 and 10+203
     margin = np.ones(len(queries), np.float32)
     margin[123_456] = 0.25
-    evidence = evaluate.count(queries, right, np.ones(len(queries), np.float32), margin, 7)
+    evidence = evaluate.build_evidence(queries, right, np.ones(len(queries), np.float32), margin, 7)
     assert (evidence.domain.wrong, evidence.domain.exact_match) == (2, 0.999998)
     assert evidence.train.wrong + evidence.validation.wrong + evidence.held_out.wrong == 2
     wrong = {length: part.wrong for length, part in evidence.by_operand_length.items() if part.wrong}
@@ -51,33 +51,33 @@ def test_wrong_answers_are_counted_where_they_are() -> None:
     for parts in (evidence.by_operand_length, evidence.by_carries):
         assert sum(part.queries for part in parts.values()) == 1_000_000
     assert evidence.margin == metadata.Margin(query="123+456", smallest=0.25)
-    assert evidence.lite_differs == 7
+    assert evidence.litert_mismatches == 7
 
 
-def test_a_margin_is_the_least_up_to_the_end_of_the_answer() -> None:
+def test_a_margin_counts_the_answer_and_its_end() -> None:
     probabilities = np.zeros([2, 4, 12], np.float32)
     probabilities[:, :, 0], probabilities[:, :, 1] = [1, 0.75, 0.5, 0.25], [0, 0, 0.25, 0.25]
     assert evaluate.margins(np.array([b"9", b"123"]), probabilities).tolist() == [0.75, 0]
 
 
-def test_calibration_error_is_the_distance_of_confidence_from_accuracy() -> None:
+def test_calibration_error_is_accuracy_minus_confidence_by_bin() -> None:
     right = np.array([True, True, True, False])
-    assert evaluate.calibration_error(right, np.array([1, 1, 1, 0], np.float32)) == 0
-    assert evaluate.calibration_error(right, np.array([1, 1, 1, 1], np.float32)) == pytest.approx(0.25)
-    assert evaluate.calibration_error(right, np.array([0.5, 0.5, 0.5, 0.5], np.float32)) == pytest.approx(0.25)
-    overall_right_but_not_in_its_bins = np.array([0.2, 0.8], np.float32)
-    assert evaluate.calibration_error(right[2:], overall_right_but_not_in_its_bins) == pytest.approx(0.8)
+    assert evaluate.expected_calibration_error(right, np.array([1, 1, 1, 0], np.float32)) == 0
+    assert evaluate.expected_calibration_error(right, np.array([1, 1, 1, 1], np.float32)) == pytest.approx(0.25)
+    assert evaluate.expected_calibration_error(right, np.array([0.5, 0.5, 0.5, 0.5], np.float32)) == pytest.approx(0.25)
+    correct_overall_but_not_in_each_bin = np.array([0.2, 0.8], np.float32)
+    assert evaluate.expected_calibration_error(right[2:], correct_overall_but_not_in_each_bin) == pytest.approx(0.8)
 
 
-def test_the_bins_of_the_reliability_diagram_are_means() -> None:
-    bins = evaluate.reliability(np.array([True, False, True]), np.array([0.99, 0.95, 0.5], np.float32))
+def test_reliability_bins_hold_means() -> None:
+    bins = evaluate.reliability_bins(np.array([True, False, True]), np.array([0.99, 0.95, 0.5], np.float32))
     assert bins == [
         metadata.Bin(queries=1, confidence=0.5, accuracy=1),
         metadata.Bin(queries=2, confidence=0.97, accuracy=0.5),
     ]
 
 
-def test_a_folder_that_is_no_artifact_is_one_line(tmp_path: Path) -> None:
+def test_evaluate_reports_a_missing_artifact_in_one_line(tmp_path: Path) -> None:
     refused = run_training("evaluate", tmp_path)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: {tmp_path} is not an artifact: ")
@@ -85,7 +85,7 @@ def test_a_folder_that_is_no_artifact_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), [("metadata.json", "{}"), ("checksums.txt", "nothing")])
-def test_a_damaged_file_is_one_line(artifact: Path, name: str, text: str) -> None:
+def test_evaluate_reports_a_damaged_file_in_one_line(artifact: Path, name: str, text: str) -> None:
     (artifact / name).write_text(text)
     refused = run_training("evaluate", artifact)
     assert refused.returncode == 1

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import ROOT, run_training
 from training import TrainingError, examples, fit, task
+from training.recipe import default_recipe, read_recipe
 
 SHORT = ["--epochs", "3", "--examples", "10240"]
 
@@ -34,7 +35,7 @@ def unbroken(trained: tuple[Path, object]) -> Path:
     return trained[0]
 
 
-def test_progress_says_how_right_it_is_and_how_long_it_will_take(trained: tuple[Path, Any]) -> None:
+def test_train_prints_loss_accuracy_and_progress(trained: tuple[Path, Any]) -> None:
     _, training = trained
     assert training.returncode == 0
     assert "epoch 3/3: loss 2." in training.stdout
@@ -42,17 +43,17 @@ def test_progress_says_how_right_it_is_and_how_long_it_will_take(trained: tuple[
     assert "30/30 [" in training.stderr
 
 
-def test_a_seed_gives_the_same_weights_bit_for_bit(unbroken: Path, tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_weights(unbroken: Path, tmp_path: Path) -> None:
     run_training("train", tmp_path / "same", *SHORT)
     assert weights(tmp_path / "same") == weights(unbroken)
     run_training("train", tmp_path / "other", *SHORT, "--seed", 2)
     assert weights(tmp_path / "other") != weights(unbroken)
 
 
-def test_a_killed_training_goes_on_to_the_weights_of_an_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
+def test_a_resumed_training_gives_the_same_weights(unbroken: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training", "train", str(tmp_path), *SHORT]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
-        while not fit.checkpoint_of(tmp_path).exists():
+        while not fit.checkpoint_file(tmp_path).exists():
             assert training.poll() is None
             time.sleep(0.01)
         training.send_signal(signal.SIGKILL)
@@ -61,8 +62,8 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_unbroken_one(unbroken: P
     assert weights(tmp_path) == weights(unbroken)
 
 
-def test_each_part_is_used_for_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Idle:
+def test_fit_uses_each_part_for_its_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StubNetwork:
         optimizer = SimpleNamespace(iterations=0)
         output_shape = (None, 4, 12)
 
@@ -75,16 +76,16 @@ def test_each_part_is_used_for_what_it_is(tmp_path: Path, monkeypatch: pytest.Mo
             file.touch()
 
     used: dict[str, Any] = {}
-    monkeypatch.setattr(fit, "_start", lambda *_: Idle())
+    monkeypatch.setattr(fit, "new_network", lambda *_: StubNetwork())
     monkeypatch.setattr(examples, "batches", lambda queries, *_: used.update(train=queries))
     monkeypatch.setattr(fit, "exact_match", lambda _, queries, __: used.update(validation=queries) or 0.0)
-    fit.fit(fit.todays_recipe("repeat_vector", "lstm", 1, 1, 890_000, command=""), tmp_path)
-    tokens, split = task.query_tokens(task.queries()), examples.split()
+    fit.fit(default_recipe("repeat_vector", "lstm", 1, 1, 890_000, command=""), tmp_path)
+    tokens, split = task.tokenize_queries(task.queries()), examples.split()
     for name, part in [("train", split.train), ("validation", split.validation)]:
         assert {query.tobytes() for query in used[name]} == {query.tobytes() for query in tokens[part]}
 
 
-def test_tensorboard_gets_a_log_that_it_can_read(tmp_path: Path) -> None:
+def test_train_writes_a_tensorboard_log(tmp_path: Path) -> None:
     run_training("train", tmp_path, "--epochs", 2, "--examples", 2048, "--tensorboard")
     log = EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload()
     logged = [event.step for event in log.Tensors("epoch_validation_exact_match")]
@@ -92,53 +93,51 @@ def test_tensorboard_gets_a_log_that_it_can_read(tmp_path: Path) -> None:
     assert len(log.Tensors("epoch_loss")) == 2
 
 
-def test_a_finished_training_is_left_as_it_is(unbroken: Path) -> None:
-    before = fit.checkpoint_of(unbroken).read_bytes()
+def test_train_leaves_a_finished_training_unchanged(unbroken: Path) -> None:
+    before = fit.checkpoint_file(unbroken).read_bytes()
     assert run_training("train", unbroken, *SHORT).stdout.endswith("export it, or train into another folder\n")
-    assert fit.checkpoint_of(unbroken).read_bytes() == before
+    assert fit.checkpoint_file(unbroken).read_bytes() == before
 
 
-def test_a_network_is_made_of_the_cells_of_its_source(tmp_path: Path) -> None:
+def test_train_refuses_an_unsupported_cell(tmp_path: Path) -> None:
     refused = run_training("train", tmp_path, "--network", "cho2014", "--cell", "lstm")
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1] == "Error: Invalid value for --cell: cho2014 is made of gru"
+    assert refused.stderr.splitlines()[-1] == "Error: Invalid value for --cell: cho2014 supports gru"
 
 
-def test_another_training_is_not_written_over(unbroken: Path) -> None:
+def test_train_refuses_a_folder_with_another_recipe(unbroken: Path) -> None:
     refused = run_training("train", unbroken, *SHORT, "--seed", 7)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: {unbroken} holds another training")
+    assert refused.stderr.startswith(f"error: {unbroken} contains another training")
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_training_that_lost_its_recipe_is_not_taken_for_another(unbroken: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_recipe_is_refused(unbroken: Path, tmp_path: Path) -> None:
     shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
     (tmp_path / "recipe.json").unlink()
     refused = run_training("train", tmp_path, *SHORT)
     assert refused.stderr == (
-        f"error: {tmp_path} holds a training without its recipe.json: name another folder, or remove it\n"
+        f"error: {tmp_path} contains a checkpoint without recipe.json: use another folder, or remove it\n"
     )
 
 
-def test_no_name_is_not_the_current_folder() -> None:
+def test_train_refuses_an_empty_folder_name() -> None:
     refused = run_training("train", "", *SHORT)
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1] == "Error: Invalid value for 'CHECKPOINTS': name a folder"
+    assert refused.stderr.splitlines()[-1] == "Error: Invalid value for 'CHECKPOINTS': a folder name is required"
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    fit.checkpoint_of(tmp_path).write_bytes(b"half of a checkpoint")
+def test_read_checkpoint_names_a_damaged_file(tmp_path: Path) -> None:
+    fit.checkpoint_file(tmp_path).write_bytes(b"half of a checkpoint")
     with pytest.raises(TrainingError, match=r"network\.keras cannot be read"):
         fit.read_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "missing or damaged"), ("[", "missing or damaged"), ("[]", "lacks epochs that the checkpoint has")],
+    [(None, "missing or damaged"), ("[", "missing or damaged"), ("[]", "has fewer epochs than the checkpoint")],
 )
-def test_epochs_that_are_not_those_of_the_checkpoint_are_told(
-    unbroken: Path, tmp_path: Path, text: str | None, message: str
-) -> None:
+def test_epochs_file_must_match_the_checkpoint(unbroken: Path, tmp_path: Path, text: str | None, message: str) -> None:
     shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
     (tmp_path / "epochs.json").unlink()
     if text is not None:
@@ -149,19 +148,19 @@ def test_epochs_that_are_not_those_of_the_checkpoint_are_told(
     assert message in line
 
 
-def test_a_training_without_a_finished_epoch_says_how_to_go_on(unbroken: Path, tmp_path: Path) -> None:
+def test_a_training_without_a_checkpoint_names_its_command(unbroken: Path, tmp_path: Path) -> None:
     shutil.copy(unbroken / "recipe.json", tmp_path)
     with pytest.raises(TrainingError, match=r"has no finished epoch: run `python -m training train .*` to its end"):
         fit.read_checkpoint(tmp_path)
 
 
-def test_a_damaged_recipe_is_named(tmp_path: Path) -> None:
+def test_read_recipe_names_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text("{")
     with pytest.raises(TrainingError, match=r"recipe\.json is damaged"):
-        fit.read_recipe(tmp_path)
+        read_recipe(tmp_path)
 
 
-def test_exact_match_wants_every_character() -> None:
+def test_exact_match_requires_every_character() -> None:
     answers = np.eye(12, dtype=np.float32)[np.array([[5, 7, 9, 11], [5, 7, 8, 11], [5, 7, 9, 1]])]
     network = keras.Sequential([keras.Input((7, 12)), keras.layers.Lambda(lambda _: tf.constant(answers))])
     assert fit.exact_match(network, np.zeros([3, 7], np.uint8), np.array([b"579"] * 3)) == pytest.approx(1 / 3)

@@ -4,23 +4,29 @@ import pytest
 import tensorflow as tf
 
 from training import fit, networks, task
+from training.recipe import CELLS
 
-BUILT = [
-    ("repeat_vector", "lstm"),
-    ("repeat_vector", "gru"),
-    ("repeat_vector", "simple_rnn"),
-    ("simple_rnn_classifier", "simple_rnn"),
-    ("cho2014", "gru"),
-    ("sutskever2014", "lstm"),
-]
+BUILT = [(name, cell) for name, cells in CELLS.items() for cell in cells]
 
 
 def build(name: str, cell: str) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return networks.NETWORKS[name].build(cell)
+    return networks.ARCHITECTURES[name].build(cell)
 
 
-def test_repeat_vector_is_the_network_of_the_tutorial() -> None:
+def test_every_architecture_has_its_cells() -> None:
+    assert networks.ARCHITECTURES.keys() == CELLS.keys()
+
+
+@pytest.mark.parametrize(("name", "cell"), BUILT)
+def test_build_uses_the_name_and_the_cell(name: str, cell: str) -> None:
+    network = build(name, cell)
+    assert network.name == name
+    recurrent = [layer for layer in network.layers if isinstance(layer, keras.layers.RNN)]
+    assert {type(layer) for layer in recurrent} == {networks.RECURRENT_LAYERS[cell]}
+
+
+def test_repeat_vector_has_the_layers_of_the_tutorial() -> None:
     network = build("repeat_vector", "lstm")
     assert [type(layer).__name__ for layer in network.layers] == ["LSTM", "RepeatVector", "LSTM", "TimeDistributed"]
     assert network.input_shape == (None, 7, 12)
@@ -29,16 +35,16 @@ def test_repeat_vector_is_the_network_of_the_tutorial() -> None:
     assert network.count_params() == 205_324
 
 
-def test_the_classifier_is_the_network_of_the_tutorial() -> None:
+def test_simple_rnn_classifier_has_the_layers_of_the_tutorial() -> None:
     network = build("simple_rnn_classifier", "simple_rnn")
     assert [type(layer).__name__ for layer in network.layers] == ["SimpleRNN", "Dense", "Reshape"]
     assert network.output_shape == (None, 1, 12)
 
 
 @pytest.mark.parametrize(("name", "cell"), BUILT)
-def test_step_by_step_gives_what_the_whole_gives(name: str, cell: str) -> None:
-    network, architecture = build(name, cell), networks.NETWORKS[name]
-    tokens = task.query_tokens(np.array([b"123+456", b"0+0", b"99+1"]))
+def test_decode_steps_match_the_keras_network(name: str, cell: str) -> None:
+    network, architecture = build(name, cell), networks.ARCHITECTURES[name]
+    tokens = task.tokenize_queries(np.array([b"123+456", b"0+0", b"99+1"]))
     whole = fit.predict(network, tokens)
     state, previous = architecture.encode(network, tf.constant(tokens, tf.int32)), tf.fill([3], task.PAD)
     steps = []
@@ -50,8 +56,8 @@ def test_step_by_step_gives_what_the_whole_gives(name: str, cell: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cho2014", "sutskever2014"])
-def test_a_network_that_feeds_back_hears_the_character_before(name: str) -> None:
-    network, architecture = build(name, "lstm"), networks.NETWORKS[name]
+def test_autoregressive_decode_step_uses_the_previous_character(name: str) -> None:
+    network, architecture = build(name, "lstm"), networks.ARCHITECTURES[name]
     state = architecture.encode(network, tf.zeros([1, 7], tf.int32))
     one, _ = architecture.decode_step(network, state, tf.constant([1]))
     other, _ = architecture.decode_step(network, state, tf.constant([2]))

@@ -14,11 +14,13 @@ SHIPPED = sorted(file.parent for file in (ROOT / "model_artifacts").glob("*/*/MO
 
 
 def evidence_with(wrong: list[int]) -> metadata.Evidence:
-    """Counted as if the queries at these positions were answered wrongly, and everything with the same confidence."""
+    """The evidence if the queries at these positions have wrong answers, and all the same confidence."""
     size = len(task.queries())
     right = np.ones(size, np.bool_)
     right[wrong] = False
-    return evaluate.count(task.queries(), right, np.full(size, 0.75, np.float32), np.full(size, 0.5, np.float32), 0)
+    return evaluate.build_evidence(
+        task.queries(), right, np.full(size, 0.75, np.float32), np.full(size, 0.5, np.float32), 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def two_wrong() -> metadata.Evidence:
 
 @pytest.fixture
 def evaluated(artifact: Path, two_wrong: metadata.Evidence) -> Path:
-    """An artifact that says of itself that two of its answers are wrong."""
+    """An artifact whose evidence has two wrong answers."""
     metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": two_wrong}))
     return artifact
 
@@ -43,10 +45,10 @@ def pictures(card: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda folder: "/".join(folder.parts[-2:]))
-def test_a_shipped_card_says_what_the_metadata_says(shipped: Path) -> None:
-    described, card = metadata.read(shipped), (shipped / "MODEL_CARD.md").read_text()
-    assert described.evidence is not None
-    assert card == report.card(described, described.evidence, pictures(card))
+def test_a_shipped_card_matches_its_metadata(shipped: Path) -> None:
+    contents, card = metadata.read(shipped), (shipped / "MODEL_CARD.md").read_text()
+    assert contents.evidence is not None
+    assert card == report.card(contents, contents.evidence, pictures(card))
     assert {file for file, _ in pictures(card)} == {file.name for file in shipped.glob("*.png")}
 
 
@@ -55,9 +57,7 @@ def test_every_newest_version_has_a_card() -> None:
         assert newest(model.name) in SHIPPED
 
 
-def test_a_card_has_its_pictures_and_the_artifact_is_still_whole(
-    artifact: Path, thirty_wrong: metadata.Evidence
-) -> None:
+def test_report_writes_card_and_pictures_with_valid_checksums(artifact: Path, thirty_wrong: metadata.Evidence) -> None:
     if shutil.which("dot") is None:
         missing("graphviz")
     metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": thirty_wrong}))
@@ -70,7 +70,7 @@ def test_a_card_has_its_pictures_and_the_artifact_is_still_whole(
     assert verify(artifact).metadata.version == 1
 
 
-def test_a_picture_that_says_nothing_is_not_drawn(
+def test_no_plot_is_drawn_without_enough_data(
     tmp_path: Path, two_wrong: metadata.Evidence, thirty_wrong: metadata.Evidence
 ) -> None:
     assert report.wrong_shares(two_wrong, tmp_path) == report.wrong_answers(two_wrong, tmp_path) == []
@@ -81,27 +81,27 @@ def test_a_picture_that_says_nothing_is_not_drawn(
     assert list(tmp_path.glob("*.png")) == []
 
 
-def test_bins_of_confidence_are_drawn_where_there_are_two(two_wrong: metadata.Evidence, tmp_path: Path) -> None:
+def test_reliability_is_plotted_for_two_or_more_bins(two_wrong: metadata.Evidence, tmp_path: Path) -> None:
     bins = [metadata.Bin(queries=100, confidence=mean, accuracy=mean) for mean in (0.5, 0.9)]
     drawn = report.reliability_diagram(two_wrong.model_copy(update={"reliability": bins}), tmp_path)
     assert [file for file, _ in drawn] == [file.name for file in tmp_path.glob("*.png")] == ["reliability.png"]
 
 
 def test_hugging_face_reads_the_front_matter(evaluated: Path) -> None:
-    described = metadata.read(evaluated)
-    assert described.evidence is not None
-    held_out = described.evidence.held_out.exact_match
-    read = ModelCard(report.card(described, described.evidence, [])).data
+    contents = metadata.read(evaluated)
+    assert contents.evidence is not None
+    held_out = contents.evidence.held_out.exact_match
+    read = ModelCard(report.card(contents, contents.evidence, [])).data
     assert isinstance(read, ModelCardData)
     [result] = read.eval_results or []
     assert (result.metric_type, result.metric_value) == ("exact_match", held_out)
 
 
-def test_a_card_gives_the_figures(evaluated: Path) -> None:
-    described = metadata.read(evaluated).model_copy(
+def test_a_card_shows_the_evidence(evaluated: Path) -> None:
+    contents = metadata.read(evaluated).model_copy(
         update={
-            "tried": [
-                metadata.Tried(
+            "ablations": [
+                metadata.Ablation(
                     name="seed 2",
                     epochs=12,
                     train=metadata.Part(queries=890_000, wrong=1234, exact_match=0.99),
@@ -111,23 +111,23 @@ def test_a_card_gives_the_figures(evaluated: Path) -> None:
             ]
         }
     )
-    assert described.evidence is not None
-    card = report.card(described, described.evidence, [])
+    assert contents.evidence is not None
+    card, margin = report.card(contents, contents.evidence, []), contents.evidence.margin
     for line in [
         "| all | 1,000,000 | 2 | 99.9998% |",
         "| digits 1+1 | 100 | 1 | 99.0000% |",
         "| digits 1+2 | 900 | 1 | 99.8889% |",
-        "| digits carried: 2 | 338,625 | 1 | 99.9997% |",
-        "Answered wrongly: `0+0`, `3+99`.",
+        "| carries 2 | 338,625 | 1 | 99.9997% |",
+        "Queries with a wrong answer: `0+0`, `3+99`.",
         "| seed 2 | 12 | 1,234 of 890,000 | 5 of 10,000 | 0.0625 |",
-        described.made.command,
+        contents.provenance.command,
+        "- Expected calibration error: 0.249998",
+        f"- Smallest margin (difference of the two highest probabilities of a character): 0.5, at `{margin.query}`",
     ]:
         assert f"\n{line}\n" in card
-    assert "Expected calibration error: 0.249998." in card
-    assert f"the second character is 0.5, at `{described.evidence.margin.query}`" in card
 
 
-def test_what_was_not_evaluated_has_no_card(artifact: Path) -> None:
+def test_report_refuses_an_artifact_without_evidence(artifact: Path) -> None:
     refused = run_training("report", artifact)
     assert refused.returncode == 1
     assert refused.stderr == (
@@ -135,8 +135,8 @@ def test_what_was_not_evaluated_has_no_card(artifact: Path) -> None:
     )
 
 
-def test_a_machine_without_graphviz_is_told_so(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_requires_graphviz(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     refused = run_training("report", evaluated)
-    assert refused.stderr == "error: the program dot is missing, which draws the networks: install graphviz\n"
+    assert refused.stderr == "error: the program `dot` is missing, which draws the network: install graphviz\n"
     assert not (evaluated / "MODEL_CARD.md").exists()

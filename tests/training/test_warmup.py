@@ -19,16 +19,16 @@ def queries(log: warmup.PredictionLog) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["adder", "cho2014", "last-digit", "sutskever2014"])
-def test_every_batch_size_is_asked_for(name: str) -> None:
-    described = metadata.read(newest(name))
-    asked = logs(newest(name))
-    assert [len(queries(log)) for log in asked] == described.batch_sizes
-    assert {query for log in asked for query in queries(log)} == {golden.query for golden in described.golden}
-    specs = [log.predict_log.request.model_spec for log in asked]
+def test_warmup_has_a_request_for_each_batch_size(name: str) -> None:
+    contents = metadata.read(newest(name))
+    requests = logs(newest(name))
+    assert [len(queries(log)) for log in requests] == contents.batch_sizes
+    assert {query for log in requests for query in queries(log)} == {golden.query for golden in contents.golden}
+    specs = [log.predict_log.request.model_spec for log in requests]
     assert {(spec.name, spec.signature_name) for spec in specs} == {(name, "serving_default")}
 
 
-def test_the_network_answers_what_it_is_asked(barely_trained: Path) -> None:
+def test_warmup_queries_get_their_golden_answers(barely_trained: Path) -> None:
     golden = {golden.query: golden.answer for golden in metadata.read(barely_trained).golden}
     serving = tf.saved_model.load(str(barely_trained)).signatures["serving_default"]
     for log in logs(barely_trained):
@@ -36,8 +36,8 @@ def test_the_network_answers_what_it_is_asked(barely_trained: Path) -> None:
         assert [answer.decode() for answer in answers] == [golden[query] for query in queries(log)]
 
 
-def test_the_fields_are_those_of_tensorflow_serving() -> None:
-    """An example as tensorflow-serving-api 2.21 writes it."""
+def test_requests_have_the_wire_format_of_tensorflow_serving() -> None:
+    """The bytes were written by tensorflow-serving-api 2.21."""
     written = bytes.fromhex(
         "32340a320a180a0561646465721a0f73657276696e675f64656661756c7412160a057175657279120d08071204120208014203312b31"
     )
