@@ -1,4 +1,4 @@
-"""Virtual environments beside the tests' own, for what excludes it: others' clients, and the benchmarks' peers."""
+"""Virtual environments for packages that conflict with the tests' own: other projects' clients, benchmark peers."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ UV = Path(sys.executable).with_name("uv")
 
 
 class NoEnvironment(Exception):
-    """A lock cannot be installed here."""
+    """The locked packages cannot be installed on this machine."""
 
 
 def environment(name: str, locked: Path) -> Path:
-    """The environment .venv/`name`, made where it is not there or is of another lock.
+    """Return the environment .venv/`name`; create it if it does not exist or was installed from another lock.
 
     Raises NoEnvironment.
     """

@@ -1,1 +1,1 @@
-"""The real clients of others, each a script for the environment of requirements.txt: the service's URL in, JSON out."""
+"""Scripts that use other projects' clients, for the environment of requirements.txt: a URL in, JSON out."""

@@ -1,4 +1,4 @@
-"""All that KServe's client asks, with what it was answered: `python kserve_client.py URL`."""
+"""Call KServe's client with all that the tests check, and print the results as JSON: `python kserve_client.py URL`."""
 # mypy: disable-error-code="import-not-found"
 
 import asyncio
@@ -14,19 +14,19 @@ QUERIES = ["123+456", " 9 + 1", "999+999"]
 
 
 def request(queries: list[str], in_binary: bool, **more: Any) -> Any:
-    """For the Open Inference Protocol."""
+    """Build a request of the Open Inference Protocol."""
     tensor = InferInput("query", [len(queries)], "BYTES")
     tensor.set_data_from_numpy(np.array(queries, object), binary_data=in_binary)
     return InferRequest("adder", [tensor], **more)
 
 
 def read(response: Any) -> dict[str, Any]:
-    """The outputs that came, as JSON has them."""
+    """Return the outputs of a response as JSON values."""
     return {output.name: output.as_numpy().tolist() for output in response.outputs}
 
 
 async def error(call: Any) -> list[Any]:
-    """Status and sentence of what the client raises."""
+    """Return the status and the sentence of the exception that the client raises."""
     try:
         answered = await call
     except httpx.HTTPStatusError as problem:
@@ -35,7 +35,7 @@ async def error(call: Any) -> list[Any]:
 
 
 async def ask(url: str) -> dict[str, Any]:
-    """By name."""
+    """Return the results by name, as the tests look them up."""
     v1, v2 = (InferenceRESTClient(RESTConfig(protocol=protocol)) for protocol in ("v1", "v2"))
 
     async def infer(*arguments: Any, **options: Any) -> Any:

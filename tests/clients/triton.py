@@ -1,4 +1,4 @@
-"""All that Triton's client asks, with what it was answered: `python triton.py URL`."""
+"""Call Triton's client with all that the tests check, and print the results as JSON: `python triton.py URL`."""
 # mypy: disable-error-code="import-not-found"
 
 import json
@@ -15,20 +15,20 @@ AT_ONCE = 64
 
 
 def query(queries: list[Any], in_binary: bool, shape: tuple[int, ...] = (-1,)) -> Any:
-    """The input, with text or bytes."""
+    """Build the input tensor from text or bytes."""
     data = np.array(queries, object).reshape(shape)
     tensor = InferInput("query", list(data.shape), "BYTES")
     tensor.set_data_from_numpy(data, binary_data=in_binary)
     return tensor
 
 
-def wanted(in_binary: bool) -> list[Any]:
-    """All outputs, by name."""
+def all_outputs(in_binary: bool) -> list[Any]:
+    """Request all outputs, by name."""
     return [InferRequestedOutput(name, binary_data=in_binary) for name in OUTPUTS]
 
 
 def read(result: Any) -> dict[str, Any]:
-    """The outputs that came, as JSON has them."""
+    """Return the outputs of a response as JSON values."""
     found = {name: result.as_numpy(name) for name in OUTPUTS}
     if found["answer"] is not None and found["answer"].dtype == object:
         found["answer"] = np.array([each if isinstance(each, str) else each.decode() for each in found["answer"]])
@@ -36,7 +36,7 @@ def read(result: Any) -> dict[str, Any]:
 
 
 def error(call: Any, *arguments: Any, **options: Any) -> list[str]:
-    """Status and sentence of what the client raises."""
+    """Return the status and the sentence of the exception that the client raises."""
     try:
         answered = call(*arguments, **options)
     except InferenceServerException as problem:
@@ -45,13 +45,13 @@ def error(call: Any, *arguments: Any, **options: Any) -> list[str]:
 
 
 def at_once(client: Any, queries: list[str]) -> list[str]:
-    """The answers to requests that are all sent before the first answer is read."""
-    begun = [client.async_infer("adder", [query([each], in_binary=True)]) for each in queries]
-    return [read(each.get_result())["answer"][0] for each in begun]
+    """Send all requests before the first answer is read; return the answers."""
+    sent = [client.async_infer("adder", [query([each], in_binary=True)]) for each in queries]
+    return [read(each.get_result())["answer"][0] for each in sent]
 
 
 def ask(client: Any) -> dict[str, Any]:
-    """By name."""
+    """Return the results by name, as the tests look them up."""
 
     def infer(*arguments: Any, **options: Any) -> Any:
         return client.infer("adder", *arguments, **options)
@@ -68,10 +68,10 @@ def ask(client: Any) -> dict[str, Any]:
         "model": client.get_model_metadata("adder"),
         "repository": client.get_model_repository_index(),
         "answers": {
-            "JSON": read(infer([query(QUERIES, False)], outputs=wanted(False))),
-            "binary": read(infer([query(QUERIES, True)], outputs=wanted(True))),
+            "JSON": read(infer([query(QUERIES, False)], outputs=all_outputs(False))),
+            "binary": read(infer([query(QUERIES, True)], outputs=all_outputs(True))),
             "JSON in, binary out": read(infer([query(QUERIES, False)])),
-            "binary in, JSON out": read(infer([query(QUERIES, True)], outputs=wanted(False))),
+            "binary in, JSON out": read(infer([query(QUERIES, True)], outputs=all_outputs(False))),
             "bytes": read(infer([query([each.encode() for each in QUERIES], True)])),
             "a column": read(infer([query(QUERIES, True, (-1, 1))])),
             "gzip": read(infer([query(QUERIES, True)], request_compression_algorithm="gzip")),
@@ -104,5 +104,5 @@ def ask(client: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    with InferenceServerClient(sys.argv[1].removeprefix("http://"), concurrency=AT_ONCE) as asked:
-        print(json.dumps(ask(asked)))
+    with InferenceServerClient(sys.argv[1].removeprefix("http://"), concurrency=AT_ONCE) as client:
+        print(json.dumps(ask(client)))

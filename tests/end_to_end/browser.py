@@ -8,14 +8,14 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import missing
-from tests.end_to_end.conftest import Service
+from tests.end_to_end.conftest import running
 
 PICTURE = Path(__file__).parent / "page.png"
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The one that the system has."""
+    """Start the system's Chromium; skip the test where it is missing."""
     path = shutil.which("chromium")
     if path is None:
         missing("chromium")
@@ -26,14 +26,12 @@ def chromium() -> Iterator[Browser]:
 
 
 def take_picture(file: Path) -> None:
-    """The page with an answer."""
-    service = Service(port=8000, workers=1).ready()
-    with chromium() as browser:
+    """Take a screenshot of the page with an answer."""
+    with running(port=8000, workers=1), chromium() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
         page.goto("http://localhost:8000/?query=123%2B456")
         page.locator("#matters tbody td").last.wait_for()
         page.screenshot(path=file)
-    service.stop()
 
 
 if __name__ == "__main__":

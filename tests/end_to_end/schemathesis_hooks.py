@@ -1,4 +1,4 @@
-"""What Schemathesis does not know by itself."""
+"""A serializer that Schemathesis lacks."""
 
 from typing import Any
 
@@ -7,5 +7,5 @@ import schemathesis
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(_: schemathesis.SerializationContext, value: Any) -> bytes:
-    """Lines are text; what is none is sent as text all the same."""
+    """Send a body of NDJSON as text, also where it is no text."""
     return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")

@@ -15,7 +15,7 @@ def benchmark(*arguments: object, **variables: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.timeout(600)
-def test_a_small_benchmark_shows_goals_beside_figures(tmp_path: Path) -> None:
+def test_a_small_benchmark_shows_goals_beside_results(tmp_path: Path) -> None:
     if not shutil.which("wrk"):
         missing("wrk")
     done = benchmark("--small", tmp_path)
@@ -26,7 +26,7 @@ def test_a_small_benchmark_shows_goals_beside_figures(tmp_path: Path) -> None:
     assert (tmp_path / "RESULTS.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_wrk_it_says_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_wrk_is_reported_with_its_package(tmp_path: Path) -> None:
     done = benchmark("--small", tmp_path, PATH="")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: wrk is missing")

@@ -1,21 +1,24 @@
-"""The client and the command line, with the real service."""
+"""The client library and the command line against a real service."""
 
+import io
 import os
+import runpy
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 
-from service.client.client import Client, Refused
+from service.client.client import Client, HTTPStatusError
 from service.client.types import Character, Prediction
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import Service, free_port
 
 COMMAND = [sys.executable, "-m", "service"]
-PORT = free_port()  # where nobody answers
+PORT = free_port()  # nothing listens on it
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def client(service: Service) -> Iterator[Client]:
         yield client
 
 
-def test_all_that_can_be_asked_for(client: Client) -> None:
+def test_every_option_of_a_prediction(client: Client) -> None:
     answer = client.predict("12 + 5", characters=True, alternatives=3, min_confidence=0.5)
     assert (answer.query, answer.answer, answer.abstained) == ("12+5", "17", False)
     assert answer.characters is not None
@@ -35,14 +38,14 @@ def test_all_that_can_be_asked_for(client: Client) -> None:
     assert (answer.model.name, len(answer.model.sha256)) == ("adder", 64)
 
 
-def test_a_model_and_a_version_are_chosen(client: Client) -> None:
+def test_a_model_and_a_version_are_selected(client: Client) -> None:
     assert client.predict("123+456", model="last-digit").answer == "9"
     assert client.predict("123+456", version=1).model.version == 1
 
 
-def test_a_batch_is_answered_or_refused_with_all_that_is_wrong(client: Client) -> None:
+def test_a_batch_is_answered_or_refused_with_every_error(client: Client) -> None:
     assert [answer.answer for answer in client.predict_batch(["1+2", "30+4"], characters=True)] == ["3", "34"]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(HTTPStatusError) as refused:
         client.predict_batch(["1-2", "30+4", "01+2"])
     assert [error.pointer for error in refused.value.errors] == ["#/queries/0", "#/queries/2"]
 
@@ -54,7 +57,7 @@ def test_many_queries(client: Client) -> None:
         assert (answer.query, answer.answer) == (query, str(sum(map(int, query.split("+")))))
 
 
-def test_a_stream_gives_what_a_prediction_does(client: Client) -> None:
+def test_a_stream_gives_the_same_as_a_prediction(client: Client) -> None:
     *characters, last = client.stream("123+456")
     answer = client.predict("123+456", characters=True)
     assert isinstance(last, Prediction)
@@ -79,20 +82,41 @@ def test_the_models(client: Client) -> None:
         assert client.predict(entry.query_example, model=entry.name, version=entry.version).model.sha256 == entry.sha256
 
 
-def test_the_service_is_told_when_to_give_up(service: Service) -> None:
-    with Client(service.url, answer_seconds=0.00001) as client, pytest.raises(Refused) as refused:
+def test_the_time_limit_of_the_client_reaches_the_service(service: Service) -> None:
+    with Client(service.url, answer_seconds=0.00001) as client, pytest.raises(HTTPStatusError) as refused:
         client.predict_batch(["123+456"] * 1000)
     assert refused.value.status == 504
 
 
-def run(url: str, *arguments: str, said: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env=os.environ | {"ADDER_URL": url}, input=said, capture_output=True
-    )
+class Ended(NamedTuple):
+    """What a run of the command line left."""
+
+    stdout: bytes
+    stderr: bytes
+    returncode: int
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `python -m service` in this process, since a process of its own takes half a second to import."""
+
+    def run_module(url: str, *arguments: str | bytes, stdin: bytes = b"") -> Ended:
+        monkeypatch.setenv("ADDER_URL", url)
+        monkeypatch.setattr(sys, "argv", ["service", *map(os.fsdecode, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("service", run_name="__main__", alter_sys=True)
+        assert isinstance(ended.value.code, int)
+        return Ended(*capfdbinary.readouterr(), ended.value.code)
+
+    return run_module
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "printed"),
+    ("arguments", "stdin", "printed"),
     [
         (["123+456"], b"", b"579\n"),
         (["1+2", "30 + 4", "--model", "adder"], b"", b"3\n34\n"),
@@ -102,26 +126,28 @@ def run(url: str, *arguments: str, said: bytes = b"") -> subprocess.CompletedPro
         (["123+456", "1+2", "--stream"], b"", b"579\n3\n"),
     ],
 )
-def test_answers_are_printed_one_a_line(service: Service, arguments: list[str], said: bytes, printed: bytes) -> None:
-    asked = run(service.url, "ask", *arguments, said=said)
+def test_answers_are_printed_one_a_line(
+    service: Service, run: Run, arguments: list[str], stdin: bytes, printed: bytes
+) -> None:
+    asked = run(service.url, "ask", *arguments, stdin=stdin)
     assert (asked.stdout, asked.stderr, asked.returncode) == (printed, b"", 0)
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
-def test_characters_are_printed_with_their_runners_up(service: Service, stream: list[str]) -> None:
+def test_characters_are_printed_with_their_runners_up(service: Service, run: Run, stream: list[str]) -> None:
     printed = run(service.url, "ask", "12+5", "--characters", *stream).stdout.decode().splitlines()
     assert "17" in printed
     assert [line.split()[0] for line in printed if line != "17"] == ["1", "7", "end"]
     assert all(line.count("%") == 4 for line in printed if line != "17")
 
 
-def test_alternatives_are_printed_best_first(service: Service) -> None:
+def test_alternatives_are_printed_best_first(service: Service, run: Run) -> None:
     first, *others = run(service.url, "ask", "0+0", "--version", "1", "--alternatives", "3").stdout.split()
     assert first == others[0] == b"8"
     assert len(others) == 6
 
 
-def test_an_explanation_is_printed_as_a_table(service: Service) -> None:
+def test_an_explanation_is_printed_as_a_table(service: Service, run: Run) -> None:
     head, *rows = run(service.url, "explain", "12+5").stdout.decode().splitlines()
     assert head.split() == ["1", "7", "end"]
     assert [row.split()[0] for row in rows] == ["1", "2", "+", "5"]
@@ -129,7 +155,9 @@ def test_an_explanation_is_printed_as_a_table(service: Service) -> None:
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
 @pytest.mark.parametrize("bad", ["1-1", b"\xff+1", "1+1\n2"])
-def test_what_is_refused_is_told_in_a_line_and_the_rest_answered(service: Service, bad: str, stream: list[str]) -> None:
+def test_a_bad_query_is_reported_and_the_rest_are_answered(
+    service: Service, run: Run, bad: str | bytes, stream: list[str]
+) -> None:
     asked = run(service.url, "ask", bad, "123+456", *stream)
     assert (asked.stdout, asked.returncode) == (b"\n579\n", 1)
     assert asked.stderr.startswith(b"error: #/query: ")
@@ -138,7 +166,7 @@ def test_what_is_refused_is_told_in_a_line_and_the_rest_answered(service: Servic
 
 @pytest.mark.parametrize("url", [f"http://127.0.0.1:{PORT}", "nowhere", "http://[", "http://x.invalid"])
 @pytest.mark.parametrize("command", ["ask", "explain"])
-def test_no_service_is_told_in_a_line(url: str, command: str) -> None:
+def test_an_unreachable_service_is_reported_in_a_line(run: Run, url: str, command: str) -> None:
     asked = run(url, command, "1+1")
     assert (asked.stdout, asked.returncode) == (b"", 1)
     assert asked.stderr.startswith(f"error: {url} gave no answer: ".encode())
@@ -157,19 +185,19 @@ def test_no_service_is_told_in_a_line(url: str, command: str) -> None:
         ["completion", "csh"],
     ],
 )
-def test_bad_arguments(service: Service, arguments: list[str]) -> None:
+def test_bad_arguments_print_the_usage(service: Service, run: Run, arguments: list[str]) -> None:
     asked = run(service.url, *arguments)
     assert (asked.stdout, asked.returncode) == (b"", 2)
     assert b"Usage: " in asked.stderr
 
 
-def test_a_closed_pipe_ends_it(service: Service) -> None:
+def test_a_closed_pipe_ends_the_command_line(service: Service) -> None:
     script = f"yes 1+1 | {shlex.join(COMMAND)} ask - --url {service.url} | head -1"
     asked = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True)
     assert (asked.stdout, asked.stderr) == (b"2\n", b"")
 
 
-def test_an_interrupt_ends_it(service: Service) -> None:
+def test_an_interrupt_ends_the_command_line(service: Service) -> None:
     command = [*COMMAND, "ask", "-", "--url", service.url]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as asking:
@@ -179,9 +207,9 @@ def test_an_interrupt_ends_it(service: Service) -> None:
         asking.stdin.flush()
         assert asking.stdout.readline() == b"2\n"
         asking.send_signal(signal.SIGINT)
-        _, told = asking.communicate(timeout=20)
+        _, stderr = asking.communicate(timeout=20)
     assert asking.returncode == 1
-    assert b"Traceback" not in told
+    assert b"Traceback" not in stderr
 
 
 @pytest.mark.parametrize(
@@ -195,7 +223,7 @@ def test_an_interrupt_ends_it(service: Service) -> None:
         (f"adder ask --url http://127.0.0.1:{PORT} --model ''", set()),
     ],
 )
-def test_bash_completes(service: Service, words: str, completed: set[str]) -> None:
+def test_bash_completes(service: Service, run: Run, words: str, completed: set[str]) -> None:
     script = run(service.url, "completion", "bash").stdout.decode() + (
         f"cd /; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
         'eval "$(complete -p adder | sed -E "s/.*-F (\\S+).*/\\1/") adder"; echo "${COMPREPLY[@]}"'
@@ -205,6 +233,6 @@ def test_bash_completes(service: Service, words: str, completed: set[str]) -> No
     assert (set(asked.stdout.split()), asked.stderr) == (completed, "")
 
 
-def test_the_shell_function_is_the_command_line(service: Service) -> None:
+def test_the_shell_function_runs_the_command_line(service: Service, run: Run) -> None:
     script = run(service.url, "completion", "bash").stdout.decode() + f"cd /; adder ask 1+2 --url {service.url}"
     assert subprocess.check_output(["bash", "-c", script]) == b"3\n"

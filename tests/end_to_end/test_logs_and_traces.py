@@ -1,8 +1,8 @@
-"""A service that tells all: each line of its log is JSON, and its spans go to whoever collects them."""
+"""The log as JSON, and spans sent to an OpenTelemetry collector."""
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,13 +11,13 @@ import pytest
 import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.end_to_end.conftest import Service
+from tests.end_to_end.conftest import Start
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 class Collector(BaseHTTPRequestHandler):
-    """Takes spans by OTLP over HTTP, as protobuf."""
+    """A collector of spans: OTLP over HTTP, as protobuf."""
 
     received: ClassVar[list[ExportTraceServiceRequest]] = []
 
@@ -50,11 +50,11 @@ def collector() -> Iterator[str]:
         server.shutdown()
 
 
-def test_each_line_is_json_and_each_request_a_trace(
-    start: Callable[..., Service], artifacts: Path, collector: str, monkeypatch: pytest.MonkeyPatch
+def test_log_lines_are_json_and_requests_are_traces(
+    start: Start, artifacts: Path, collector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")  # what is sent is sent at the end
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")  # spans are sent when the service stops
     service = start(artifacts=artifacts, workers=1, log_format="json", access_log=True).ready()
     with requests.Session() as session:  # one connection
         traceparent = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-ID": "first"}

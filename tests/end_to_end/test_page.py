@@ -1,4 +1,4 @@
-"""The page in real Chromium, from real gunicorn."""
+"""The page in Chromium."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(service: Service, browser: Browser) -> Iterator[Open]:
-    """Open a page of the service. It must not ask another origin, break its policy or throw, whatever is done to it."""
+    """Open pages of the service; fail if one contacts another origin, violates its policy or throws."""
     wrong: list[str] = []
     contexts = []
 
@@ -41,12 +41,12 @@ def visit(service: Service, browser: Browser) -> Iterator[Open]:
     yield open_page
     for context in contexts:
         context.close()
-    # That a problem came is a line of the browser's own, and what the tests of problems want.
+    # The browser itself logs each response with an error status.
     assert [line for line in wrong if not line.startswith("Failed to load resource: the server responded with")] == []
 
 
 def ask(page: Page, query: str) -> None:
-    """As one does: type, and Enter."""
+    """Type a query and press Enter."""
     page.get_by_role("textbox").fill(query)
     page.get_by_role("textbox").press("Enter")
     expect(page.locator("#matters tbody tr").first).to_be_visible()
@@ -58,7 +58,7 @@ def shown_answer(page: Page) -> str:
 
 
 def run(command: str) -> Any:
-    """The JSON that this line of a shell prints."""
+    """Run a shell command and return the JSON that it prints."""
     return json.loads(subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout)
 
 
@@ -69,44 +69,46 @@ def as_percent(probability: float) -> str:
 
 
 @pytest.mark.usefixtures("curl")
-def test_a_query_shows_all_that_the_service_says(service: Service, visit: Open) -> None:
+def test_a_query_shows_the_whole_response(service: Service, visit: Open) -> None:
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     ask(page, "417+ 586")
-    said = service.post("/predict", {"query": "417+586", "characters": True}).json()
-    for item, character in zip(page.locator(".character").all(), said["characters"], strict=True):
+    response = service.post("/predict", {"query": "417+586", "characters": True}).json()
+    for item, character in zip(page.locator(".character").all(), response["characters"], strict=True):
         spelled = character["character"].replace(" ", "end")
         others = [each["character"].replace(" ", "end") for each in character["runners_up"]]
         probabilities = [as_percent(each["probability"]) for each in [character, *character["runners_up"]]]
         assert item.locator(".tile").text_content() == spelled
         assert item.locator(".runners-up b").all_text_contents() == others
         assert item.locator(".probability").all_text_contents() == probabilities
-    by = f"by adder, version {said['model']['version']}"
-    expect(page.locator("#sum-up")).to_contain_text(f"Confidence {as_percent(said['confidence'])}, {by}")
-    expect(page.get_by_role("status").first).to_contain_text(f"To 417+586 the network answers {said['answer']}")
+    by = f"by adder, version {response['model']['version']}"
+    expect(page.locator("#sum-up")).to_contain_text(f"Confidence {as_percent(response['confidence'])}, {by}")
+    expect(page.get_by_role("status").first).to_contain_text(f"To 417+586 the network answers {response['answer']}")
     assert page.locator(".asked .tile").all_text_contents() == list("417+586")
 
     page.get_by_role("button", name="Copy").click()
     expect(page.locator("#copied")).to_have_text("Copied.")
-    assert run(page.evaluate("navigator.clipboard.readText()"))["answer"] == shown_answer(page) == said["answer"]
+    assert run(page.evaluate("navigator.clipboard.readText()"))["answer"] == shown_answer(page) == response["answer"]
 
 
-def test_the_heat_map_is_a_table_of_what_explain_says(service: Service, visit: Open) -> None:
+def test_the_heat_map_is_a_table_of_the_explanation(service: Service, visit: Open) -> None:
     page = visit("/?query=3%2B99&model=adder/1")
     table = page.get_by_role("table")
     expect(table.get_by_role("columnheader").first).to_be_visible()
-    said = service.post("/explain", {"query": "3+99", "model": "adder", "version": 1}).json()
-    assert table.get_by_role("columnheader").all_text_contents() == said["hidden"]
-    heads = [character.replace(" ", "end") for character in said["characters"]]
+    response = service.post("/explain", {"query": "3+99", "model": "adder", "version": 1}).json()
+    assert table.get_by_role("columnheader").all_text_contents() == response["hidden"]
+    heads = [character.replace(" ", "end") for character in response["characters"]]
     assert table.get_by_role("rowheader").all_text_contents() == heads
     figures = [float(text.replace("−", "-")) for text in table.locator("tbody td").all_text_contents()]
-    assert figures == pytest.approx([fall for falls in zip(*said["matrix"], strict=True) for fall in falls], abs=0.0051)
+    assert figures == pytest.approx(
+        [fall for falls in zip(*response["matrix"], strict=True) for fall in falls], abs=0.0051
+    )
     colours = table.locator("tbody td").evaluate_all(
         "cells => cells.map(cell => getComputedStyle(cell).backgroundColor)"
     )
     assert len(set(colours)) > 1
 
 
-def test_a_wrong_answer_is_shown_as_it_is(service: Service, visit: Open) -> None:
+def test_a_wrong_answer_is_shown_unchanged(service: Service, visit: Open) -> None:
     page = visit()
     page.get_by_role("combobox").select_option("adder, version 1")
     ask(page, "0+0")
@@ -120,7 +122,7 @@ def test_a_wrong_answer_is_shown_as_it_is(service: Service, visit: Open) -> None
 
 
 @pytest.mark.usefixtures("curl")
-def test_a_bad_query_is_told_beside_the_field(service: Service, visit: Open) -> None:
+def test_a_bad_query_is_reported_beside_the_field(service: Service, visit: Open) -> None:
     page = visit()
     ask(page, "1+2")
     query = page.get_by_role("textbox")
@@ -139,7 +141,7 @@ def test_a_bad_query_is_told_beside_the_field(service: Service, visit: Open) -> 
     assert query.get_attribute("aria-invalid") == "false"
 
 
-# A service that answers when the test says so: `send` a piece of its stream, `end` it.
+# A stream that the test controls: `send` appends to it, `end` closes it.
 BY_HAND = """
 window.fetch = async () => new Response(new ReadableStream({ start(stream) {
   window.send = (text) => stream.enqueue(new TextEncoder().encode(text));
@@ -149,7 +151,7 @@ window.fetch = async () => new Response(new ReadableStream({ start(stream) {
 CHARACTER = 'event: character\ndata: {"character":"%s","probability":0.5,"runners_up":[]}\n\n'
 
 
-def test_each_character_is_shown_as_it_comes(visit: Open) -> None:
+def test_each_character_is_shown_when_it_arrives(visit: Open) -> None:
     page = visit("/?query=1%2B2", script=BY_HAND)
     first, second = CHARACTER % "7", CHARACTER % "9"
     tiles = page.locator("#characters .tile")
@@ -161,7 +163,7 @@ def test_each_character_is_shown_as_it_comes(visit: Open) -> None:
     expect(page.locator("#problem")).to_have_text("The answer was cut short: ask again.")
 
 
-def test_the_keyboard_alone_will_do(visit: Open) -> None:
+def test_the_keyboard_alone_is_enough(visit: Open) -> None:
     page = visit("/?query=12%2B34")
     expect(page.get_by_role("table")).to_be_visible()
     reached = []
@@ -176,7 +178,7 @@ def test_the_keyboard_alone_will_do(visit: Open) -> None:
     expect(page.locator("#sum-up")).to_contain_text("Confidence")
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(visit: Open) -> None:
+def test_a_phone_needs_no_horizontal_scrolling(visit: Open) -> None:
     page = visit(viewport={"width": 320, "height": 640}, has_touch=True, is_mobile=True)
     ask(page, "999+999")
     wide = page.evaluate(
@@ -186,7 +188,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(visit: Open) -> None:
     expect(page.locator("#characters")).to_be_in_viewport()
 
 
-def test_each_model_has_its_figures_and_pictures(service: Service, visit: Open) -> None:
+def test_each_model_has_its_figures_and_images(service: Service, visit: Open) -> None:
     page = visit()
     for model in service.get("/models").json()["models"]:
         page.get_by_role("combobox").select_option(f"{model['name']}/{model['version']}")
@@ -200,7 +202,7 @@ def test_each_model_has_its_figures_and_pictures(service: Service, visit: Open) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(visit: Open, scheme: str) -> None:
+def test_axe_finds_no_violation(visit: Open, scheme: str) -> None:
     page = visit(color_scheme=scheme, reduced_motion="reduce")
 
     def assert_accessible() -> None:
@@ -216,13 +218,13 @@ def test_axe_finds_nothing(visit: Open, scheme: str) -> None:
     assert_accessible()
 
 
-def test_without_javascript_the_way_to_ask_and_all_figures_are_shown(service: Service, visit: Open) -> None:
+def test_without_javascript_curl_and_figures_are_shown(service: Service, visit: Open) -> None:
     page = visit(java_script_enabled=False)
     expect(page.locator("#curl")).to_contain_text(f"curl -s {service.url}/predict -H 'content-type: application/json'")
     assert len(page.get_by_role("region").all()) == 1 + len(service.get("/models").json()["models"])
 
 
-def test_the_page_of_the_api_lists_all_and_lets_try_it(service: Service, visit: Open) -> None:
+def test_swagger_lists_every_route_and_executes_one(service: Service, visit: Open) -> None:
     page = visit("/docs", viewport={"width": 1200, "height": 900})
     paths = service.get("/openapi.json").json()["paths"]
     expect(page.locator(".opblock")).to_have_count(sum(len(methods) for methods in paths.values()))
@@ -235,6 +237,6 @@ def test_the_page_of_the_api_lists_all_and_lets_try_it(service: Service, visit: 
 
 
 @pytest.mark.parametrize("path", ["/problems", "/problems/invalid"])
-def test_a_problem_is_explained_to_all(visit: Open, path: str) -> None:
+def test_the_pages_of_problems_are_accessible(visit: Open, path: str) -> None:
     found = Axe().run(visit(path))
     assert found.violations_count == 0, found.generate_report()

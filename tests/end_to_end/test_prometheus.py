@@ -1,4 +1,4 @@
-"""The real Prometheus scrapes a service under load, which has a badly trained version beside a good one."""
+"""Metrics, alerts and dashboard: the real Prometheus scrapes a service under load."""
 
 import json
 import os
@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import ROOT, missing
 from tests.end_to_end.conftest import Service, free_port
@@ -28,7 +27,7 @@ DASHBOARD = json.loads((DEPLOY / "dashboard.json").read_text())
 
 
 class Prometheus:
-    """The real one, with our files, in a hurry."""
+    """A real Prometheus with the shipped files, at shorter intervals."""
 
     def __init__(self, folder: Path, target: str) -> None:
         config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
@@ -54,11 +53,11 @@ class Prometheus:
             return False
 
     def has_data(self, expression: str) -> bool:
-        """Whether it gives a number."""
+        """Whether the expression gives a number."""
         return any(each["value"][1] != "NaN" for each in self.ask("query", query=expression)["result"])
 
     def alerts(self) -> set[tuple[str, str]]:
-        """Which fire, and for which version."""
+        """The alerts that fire, each with its label `version`."""
         alerts = self.ask("alerts")["alerts"]
         return {
             (each["labels"]["alertname"], each["labels"].get("version", ""))
@@ -77,23 +76,11 @@ def eventually(condition: Callable[[], bool], seconds: float = 40) -> bool:
 
 
 @pytest.fixture(scope="module")
-def watched(barely_trained: Path, shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """adder 1, which is barely trained, and a later version, which is not, by two workers."""
-    artifacts = tmp_path_factory.mktemp("artifacts")
-    (artifacts / "adder").mkdir()
-    (artifacts / "adder" / "1").symlink_to(barely_trained)
-    (artifacts / "adder" / shipped.name).symlink_to(shipped)
-    service = Service(artifacts=artifacts, workers=2).ready()
-    yield service
-    assert service.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def prometheus(watched: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def prometheus(two_versions: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     if not shutil.which("prometheus"):
         missing("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
-    running = Prometheus(folder, f"127.0.0.1:{watched.port}")
+    running = Prometheus(folder, f"127.0.0.1:{two_versions.port}")
     assert eventually(running.is_up), (folder / "log").read_text()
     yield running
     running.process.kill()
@@ -102,7 +89,7 @@ def prometheus(watched: Service, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @contextmanager
 def load(service: Service) -> Iterator[None]:
-    """All that can happen, again and again."""
+    """Send requests that are answered, refused and late, again and again."""
     over = threading.Event()
 
     def ask() -> None:
@@ -125,48 +112,48 @@ def load(service: Service) -> Iterator[None]:
 
 
 def measured(rule: dict[str, Any]) -> str:
-    """Its expression without the limit."""
+    """The expression of an alert without its threshold."""
     return re.split(r"^(?:[<>]|==)", str(rule["expr"]), maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def expressions() -> list[str]:
     targets = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-    of_the_dashboard = [each.replace("$model", ".*").replace("$__rate_interval", "1m") for each in targets]
-    assert len(of_the_dashboard) > 20
-    return of_the_dashboard + [measured(rule) for rule in RULES]
+    dashboard = [each.replace("$model", ".*").replace("$__rate_interval", "1m") for each in targets]
+    assert len(dashboard) > 20
+    return dashboard + [measured(rule) for rule in RULES]
 
 
-def test_every_expression_gives_data(watched: Service, prometheus: Prometheus) -> None:
+def test_every_expression_gives_data(two_versions: Service, prometheus: Prometheus) -> None:
     silent = expressions()
 
     def all_have() -> bool:
         silent[:] = [expression for expression in silent if not prometheus.has_data(expression)]
         return not silent
 
-    with load(watched):
+    with load(two_versions):
         assert eventually(all_have), silent
 
 
-def test_wrong_answers_are_an_alert(watched: Service, prometheus: Prometheus, shipped: Path) -> None:
-    with load(watched):
+def test_wrong_answers_fire_an_alert(two_versions: Service, prometheus: Prometheus, shipped: Path) -> None:
+    with load(two_versions):
         assert eventually(lambda: ("AdderWrongAnswers", "1") in prometheus.alerts()), prometheus.ask("alerts")
     assert ("AdderWrongAnswers", shipped.name) not in prometheus.alerts()
     assert ("AdderDown", "") not in prometheus.alerts()
 
 
-def test_promtool_finds_nothing(watched: Service) -> None:
+def test_promtool_finds_nothing(two_versions: Service) -> None:
     if not shutil.which("promtool"):
         missing("promtool")
-    watched.post("/predict", {"query": "1+1"})
+    two_versions.post("/predict", {"query": "1+1"})
     for command, read in (
         (["promtool", "check", "config", "--lint-fatal", str(DEPLOY / "prometheus.yml")], ""),
-        (["promtool", "check", "metrics"], watched.get("/metrics").text),
+        (["promtool", "check", "metrics"], two_versions.get("/metrics").text),
     ):
         done = subprocess.run(command, input=read, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_dashboard_is_one() -> None:
+def test_the_dashboard_has_no_gap_or_overlap() -> None:
     assert DASHBOARD["schemaVersion"] >= 36
     assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "model"]
     places: set[tuple[int, int]] = set()
@@ -180,54 +167,48 @@ def test_the_dashboard_is_one() -> None:
     assert max(column for column, _ in places) == 23
 
 
-def scrape(service: Service, name: str, **labels: str) -> float:
-    families = text_string_to_metric_families(service.get("/metrics").text)
-    samples = [sample for family in families for sample in family.samples if sample.name == name]
-    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
-
-
-def test_what_a_client_got_is_counted_though_a_worker_is_killed(watched: Service) -> None:
+def test_requests_are_counted_when_a_worker_is_killed(two_versions: Service) -> None:
     answered = {"route": "/predict/batch", "status": "200"}
 
     def counted() -> tuple[float, float]:
-        return scrape(watched, "adder_requests_total", **answered), scrape(watched, "adder_queries_total")
+        return (
+            two_versions.metric_value("adder_requests_total", **answered),
+            two_versions.metric_value("adder_queries_total"),
+        )
 
-    def ask(_: int) -> tuple[int, int]:
-        """How many were answered, and how many not."""
+    def send_batches(_: int) -> tuple[int, int]:
+        """Return how many requests were answered, and how many were not."""
         got = lost = 0
         with requests.Session() as session:
             while not over.is_set():
                 try:
                     response = session.post(
-                        watched.url + "/predict/batch", json={"queries": ["1+2", "3+4", "5+6"]}, timeout=30
+                        two_versions.url + "/predict/batch", json={"queries": ["1+2", "3+4", "5+6"]}, timeout=30
                     )
                     got += response.status_code == 200
                 except requests.RequestException:
                     lost += 1
         return got, lost
 
-    before, over, workers = counted(), threading.Event(), watched.workers()
+    def answer_more(count: int) -> None:
+        goal = counted()[0] + count
+        two_versions.until(lambda: counted()[0] >= goal)
+
+    before, over, workers = counted(), threading.Event(), two_versions.workers()
     with ThreadPoolExecutor(8) as threads:
-        asking = threads.map(ask, range(8))
-        time.sleep(1)
-        os.kill(workers[-1], signal.SIGKILL)
-        watched.until(lambda: len(watched.workers()) == len(workers) + 1)
-        watched.until(lambda: scrape(watched, "adder_workers_ready") == 2)
-        time.sleep(1)
-        over.set()
-        got, lost = map(sum, zip(*asking, strict=True))
+        sending = threads.map(send_batches, range(8))
+        try:
+            answer_more(100)
+            os.kill(workers[-1], signal.SIGKILL)
+            two_versions.until(lambda: len(two_versions.workers()) == len(workers) + 1)
+            two_versions.until(lambda: two_versions.metric_value("adder_workers_ready") == 2)
+            answer_more(100)
+        finally:
+            over.set()
+        got, lost = map(sum, zip(*sending, strict=True))
     assert got > 100
     assert lost >= 1
     requests_counted, queries_counted = (after - earlier for after, earlier in zip(counted(), before, strict=True))
-    # The killed one may have counted what it could not send any more.
+    # The killed worker may have counted answers that it could no longer send.
     assert got <= requests_counted <= got + lost
     assert 3 * got <= queries_counted <= 3 * (got + lost)
-
-
-def test_the_numbers_are_gone_with_the_service(start: Callable[..., Service], artifacts: Path) -> None:
-    service = start(artifacts=artifacts, workers=1).ready()
-    mapped = Path(f"/proc/{service.workers()[0]}/maps").read_text().splitlines()
-    [folder] = {Path(line.split()[-1]).parent for line in mapped if line.endswith(".db")}
-    assert folder.is_dir()
-    assert service.stop() == 0
-    assert not folder.exists()

@@ -1,4 +1,4 @@
-"""The examples of TensorFlow Serving's g3doc/api_rest.md, turned to our model, by curl as they stand there."""
+"""The curl examples of TensorFlow Serving's g3doc/api_rest.md, with our model."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("curl")
 
 
 def curl(*arguments: str) -> tuple[str, Any]:
-    """The status line, and the JSON."""
+    """Run curl; return the status line and the JSON of the response."""
     ran = subprocess.run(["curl", "--silent", "--include", *arguments], capture_output=True, text=True, check=True)
     head, body = ran.stdout.split("\n\n", 1)
     assert "content-type: application/json" in head.lower()
@@ -41,7 +41,7 @@ def test_a_predict_call_by_columns_and_version(service: Service) -> None:
     assert document["outputs"]["answer"] == ["579", "10"]
 
 
-def test_the_metadata_is_what_tensorflow_serving_reads(service: Service) -> None:
+def test_the_metadata_of_a_model(service: Service) -> None:
     _, document = curl(f"{service.url}/v1/models/adder/metadata")
     signature = document["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert document["model_spec"] == {"name": "adder", "signature_name": "", "version": newest("adder").name}
@@ -50,7 +50,7 @@ def test_the_metadata_is_what_tensorflow_serving_reads(service: Service) -> None
     assert [size["size"] for size in signature["outputs"]["probabilities"]["tensor_shape"]["dim"]] == ["-1", "4", "12"]
 
 
-def test_a_model_that_is_not_there(service: Service) -> None:
+def test_an_unknown_model(service: Service) -> None:
     data = '{"instances": [1.0, 5.0]}'
     line, document = curl("-i", "-d", data, "-X", "POST", f"{service.url}/v1/models/half:predict")
     assert line == "HTTP/1.1 404 NOT FOUND"

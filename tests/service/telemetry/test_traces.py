@@ -71,7 +71,7 @@ def test_a_stream_is_one_trace_that_ends_with_it(app: Flask, spans: InMemorySpan
     made = by_name(spans)
     assert made.keys() == {"GET /predict/stream", "validation", "queue", "inference", "GET /health/live"}
     assert made["inference"].context is not None
-    assert f"{made['network'].context.trace_id:032x}" == TRACE
+    assert f"{made['inference'].context.trace_id:032x}" == TRACE
     assert made["GET /health/live"].parent is None
 
 
