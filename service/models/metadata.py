@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from service.errors import ModelUnavailable
 
 PREDICT_FILE, DECODE_FILE = "serving_bytes.tflite", "decoding.tflite"
+END = " "
 DOCUMENTATION = re.compile(r"MODEL_CARD\.md|[^/]+\.png")
 
 
@@ -69,7 +70,7 @@ class Metadata(_Strict):
     @property
     def end(self) -> int:
         """The token that ends an answer."""
-        return self.alphabet.index(" ")
+        return self.alphabet.index(END)
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -91,6 +92,13 @@ class Metadata(_Strict):
             if not self.pattern.fullmatch(query):
                 raise ValueError(f"the query {query!r} does not match query_pattern, {self.query_pattern}")
         return self
+
+    @field_validator("alphabet")
+    @classmethod
+    def _has_an_end(cls, alphabet: str) -> str:
+        if END not in alphabet:
+            raise ValueError("the alphabet has no space, the end of an answer")
+        return alphabet
 
     @field_validator("batch_sizes")
     @classmethod

@@ -72,7 +72,7 @@ def test_log_lines_are_json_and_requests_are_traces(
     assert access[0]["model"] == "adder"
 
     named = [(span.name, span.trace_id.hex() == TRACE) for span in Collector.spans()]
-    inside = ["validation", "queue", "network"]
+    inside = ["validation", "queue", "inference"]
     assert sorted(named) == sorted(
         [(name, True) for name in ["POST /predict", *inside]]
         + [(name, False) for name in ["POST /predict", *inside, "POST /predict", "validation"]]

@@ -86,7 +86,9 @@ def test_an_explanation(server: StubServer, client: Client) -> None:
 
 
 def test_the_models(server: StubServer, client: Client) -> None:
-    server.answers = [document({"models": [MODEL | {"architecture": "lstm", "query_example": "1+1", "evidence": None}]})]
+    server.answers = [
+        document({"models": [MODEL | {"architecture": "lstm", "query_example": "1+1", "evidence": None}]})
+    ]
     [entry] = client.models()
     assert (entry.name, entry.version, entry.query_example) == ("adder", 2, "1+1")
 

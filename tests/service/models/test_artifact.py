@@ -52,7 +52,7 @@ def test_an_alphabet_in_another_order_is_refused(artifact: Path) -> None:
 
 
 def test_an_alphabet_of_another_size_is_refused(artifact: Path) -> None:
-    edit_metadata(artifact, alphabet="0123")
+    edit_metadata(artifact, alphabet="0123 ")
     with pytest.raises(ModelUnavailable, match="has an alphabet of another size"):
         Artifact.load(artifact)
 

@@ -64,12 +64,12 @@ def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format_version": 2}, "format_version: Input should be 3"),
+        ({"format_version": 2}, "format_version: Input should be 4"),
         ({"largest_operand": "999"}, "largest_operand: Input should be a valid integer"),
         ({"batch_sizes": [8, 1]}, "batch_sizes: Value error, batch sizes must be positive and ascend"),
         ({"query_pattern": "[0-9]+"}, "the query '123+456' does not match query_pattern"),
         ({"batch_sizes": []}, "batch_sizes: List should have at least 1 item"),
-        ({"version": 2}, "describes adder version 2, not the folder that it is in"),
+        ({"version": 2}, "describes adder version 2, which is not its folder"),
     ],
 )
 def test_metadata_that_breaks_the_contract_is_named(artifact: Path, changes: dict[str, Any], reason: str) -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from flask import Flask, request
 
 from training import task
-from training.networks import NETWORKS
+from training.networks import ARCHITECTURES
 
 
 def create_app() -> Flask:
@@ -17,9 +17,9 @@ def create_app() -> Flask:
     one_hot = np.eye(len(task.ALPHABET), dtype=np.float32)
 
     def answer(query: str) -> str:
-        tokens = task.query_tokens(np.array([query.encode()]))
+        tokens = task.tokenize_queries(np.array([query.encode()]))
         probabilities = network.predict(one_hot[tokens], verbose=0)  # (1, T, V)
-        return str(task.spell(probabilities.argmax(-1).astype(np.uint8))[0].decode())
+        return str(task.detokenize(probabilities.argmax(-1).astype(np.uint8))[0].decode())
 
     @app.post("/predict")
     def predict() -> dict[str, str]:
@@ -31,6 +31,6 @@ def create_app() -> Flask:
 
 def load() -> Any:
     """The Keras network with the SavedModel's weights: the artifact has no .keras file."""
-    network = NETWORKS["repeat_vector"].build("lstm")
+    network = ARCHITECTURES["repeat_vector"].build("lstm")
     network.set_weights([weight.numpy() for weight in tf.saved_model.load(os.environ["ADDER_SAVED_MODEL"]).weights])
     return network
