@@ -1,7 +1,6 @@
 """The files of service/deploy: each checked by its own tool, and the proxies run in front of a real service."""
 
 import base64
-import hashlib
 import http.client
 import json
 import os
@@ -10,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +23,11 @@ from tests.end_to_end.conftest import Service, free_port
 
 DEPLOY = ROOT / "service" / "deploy"
 FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}
-USER, PASSWORD = "alice", "correct horse"
+USER, PASSWORD = "alice", "correct-horse"
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-SHA1 = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()  # noqa: S324  nginx has no better one
-PASSWORDS = {
-    "nginx": f"{USER}:{{SHA}}{SHA1}\n",
-    "haproxy": f"# {USER}\n{hashlib.sha256(BASIC.encode()).hexdigest()}\n",
-}
+[STORE_PASSWORD] = re.findall(
+    r"^```sh\n(password=.*?)\n```$", (DEPLOY / "README.md").read_text(), re.MULTILINE | re.DOTALL
+)
 TEMPORARY = "".join(f"{each}_temp_path temp;" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
 ONE_REQUEST = {
     "rate=100r/s": "rate=1r/m",
@@ -63,7 +61,6 @@ class Proxy:
         file = self.folder / f"{name}-{self.port}"
         self.output = file.with_suffix(".output")
         file.write_text(text)
-        (self.folder / "neural-adder.passwords").write_text(PASSWORDS[name])
         nginx = ["nginx", "-p", str(self.folder), "-e", "stderr", "-c", str(file)]
         haproxy = ["haproxy", "-f", str(file)]
         self.check = [*nginx, "-t"] if name == "nginx" else [*haproxy, "-c"]
@@ -86,7 +83,7 @@ class Proxy:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(self.url + path, verify=self.certificate, timeout=30)
+        return requests.get(self.url + path, verify=str(self.certificate), timeout=30)
 
     def post(self, path: str, body: bytes, password: str | None = PASSWORD) -> requests.Response:
         return requests.post(
@@ -94,7 +91,7 @@ class Proxy:
             data=body,
             headers={"Content-Type": "application/json"},
             auth=None if password is None else (USER, password),
-            verify=self.certificate,
+            verify=str(self.certificate),
             timeout=30,
         )
 
@@ -108,7 +105,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def certificate(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Self-signed, with its key, in a folder of its own."""
+    """Self-signed, with its key, in a folder of its own beside the passwords."""
     if not shutil.which("openssl"):
         missing("openssl")
     folder = tmp_path_factory.mktemp(name)
@@ -117,6 +114,9 @@ def certificate(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
     both.write_text(certificate.read_text() + key.read_text())
+    [command] = [line for line in STORE_PASSWORD.splitlines() if f"/etc/{name}/" in line]
+    command = command.replace(f"/etc/{name}", str(folder))
+    subprocess.run(["bash", "-c", command], env=os.environ | {"password": PASSWORD}, check=True)
     return both
 
 
@@ -151,6 +151,14 @@ def test_proxy_passes_a_query_on(proxy: Proxy) -> None:
     answered = proxy.post("/predict", b'{"query":"123+456"}')
     assert answered.json()["answer"] == "579"
     assert answered.headers["X-Request-ID"]
+
+
+def test_client_takes_the_password_in_its_url(proxy: Proxy) -> None:
+    url = proxy.url.replace("//", f"//{USER}:{PASSWORD}@")
+    environment = os.environ | {"ADDER_URL": url, "REQUESTS_CA_BUNDLE": str(proxy.certificate)}
+    command = [sys.executable, "-m", "service", "ask", "123+456"]
+    asked = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (asked.stdout, asked.stderr) == ("579\n", "")
 
 
 def test_proxy_passes_the_problems_of_the_service_on(proxy: Proxy) -> None:
