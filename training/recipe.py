@@ -25,7 +25,7 @@ HIDDEN_UNITS = 128  # as in the tutorial
 OVERSAMPLING = {3: 32, 4: 16, 5: 2}
 
 # Optimisation: Adam, with linear warm-up and cosine decay to zero.
-EPOCHS = 60  # 80 minutes on two cores
+EPOCHS = 60  # 80 minutes on two cores with other load
 BATCH_SIZE = 1024  # 917 steps in an epoch of all train pairs
 LEARNING_RATE = 1e-2  # ten times Adam's default; stable because of warm-up and clipping
 WARM_UP = 0.05  # share of all steps
