@@ -118,7 +118,8 @@ def test_the_image_holds_only_what_serving_needs(composed: Composed) -> None:
 
 
 def test_sigterm_stops_the_container_in_order(composed: Composed) -> None:
-    container = docker("run", "--detach", "--read-only", inspect(composed.container)["Image"])
+    image = inspect(composed.container)["Image"]
+    container = docker("run", "--detach", "--read-only", "--env", "ADDER_MODELS=adder", image)
     try:
         until_healthy(container)
         docker("stop", container)
