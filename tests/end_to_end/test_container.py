@@ -116,8 +116,9 @@ def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
     assert "PIP_" not in docker("history", "--no-trunc", "neural-adder")
 
 
-def test_sigterm_ends_it_in_order(composed: Composed) -> None:
-    container = docker("run", "--detach", "--read-only", inspect(composed.container)["Image"])
+def test_sigterm_stops_the_container_in_order(composed: Composed) -> None:
+    image = inspect(composed.container)["Image"]
+    container = docker("run", "--detach", "--read-only", "--env", "ADDER_MODELS=adder", image)
     try:
         until_healthy(container)
         docker("stop", container)
