@@ -37,7 +37,7 @@ class Observer(Protocol):
     """What a batcher reports to."""
 
     def called(self, batch_size: int) -> None:
-        """A call of the model has returned so many outputs."""
+        """A call that requests can share has returned so many outputs."""
 
     def queue_changed(self, size: int) -> None:
         """So many queries are in the queue."""
@@ -194,7 +194,8 @@ class Batcher:
                 self._fail(entry, InferenceError())
             return
         seconds = time.monotonic() - started
-        self._observer.called(size)
+        if batch[0][0].function is self._predict:
+            self._observer.called(size)
         for entry, _ in batch:
             entry.inference_seconds += seconds
             entry.batch_size = size

@@ -39,7 +39,11 @@ class Metrics:
             "inference_duration_seconds", "Duration of the model calls that a request was part of.", MODEL, **seconds
         )
         self.batch_size = FastHistogram(
-            "batch_size", "Queries in one call of the model.", MODEL, buckets=BATCH_SIZE_BUCKETS, **common
+            "batch_size",
+            "Queries in one batch: a call of the model that requests share.",
+            MODEL,
+            buckets=BATCH_SIZE_BUCKETS,
+            **common,
         )
         self.queue_size = Gauge("queue_size", "Queries in the queue.", MODEL, **summed)
         self.failures = FastCounter(
@@ -128,7 +132,7 @@ class ModelMetrics:
         self._accuracy = AccuracyMonitor(self._compared)
 
     def called(self, batch_size: int) -> None:
-        """A call of the model has returned so many outputs."""
+        """A call that requests can share has returned so many outputs."""
         self._batch_size.observe(batch_size)
 
     def queue_changed(self, size: int) -> None:
