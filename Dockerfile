@@ -1,11 +1,11 @@
 FROM python:3.11-slim-bookworm AS build
-# What a build behind a mirror needs; it does not reach the image below. A proxy has Docker's own build arguments.
+# For a build behind a package mirror; the final image does not contain it. For a proxy, use Docker's own arguments.
 ARG PIP_INDEX_URL
-# OpenTelemetry, where it is set.
+# Any value installs OpenTelemetry.
 ARG TRACES
 WORKDIR /build
 COPY service/requirements.txt service/requirements-traces.txt ./
-# TensorFlow's C++ headers and the compiler's library are for building against it: 350 MB that serving never opens.
+# TensorFlow's C++ headers and compiler library are for building against it: 350 MB that serving never reads.
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --requirement requirements.txt \
         ${TRACES:+--requirement requirements-traces.txt} \
@@ -21,7 +21,7 @@ COPY --from=build /venv /venv
 WORKDIR /srv
 COPY service service
 COPY model_artifacts model_artifacts
-# TMPDIR: where the root file system is read-only, TensorFlow's import and gunicorn's heartbeat need a place to write.
+# TMPDIR: with a read-only root file system, TensorFlow's import and gunicorn's heartbeat still need a writable folder.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TMPDIR=/dev/shm ADDER_HOST=0.0.0.0
 USER 10001
 EXPOSE 8000

@@ -1,6 +1,6 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
-# uv where the machine has it: the same locks in a fifth of the time.
+# uv if it is installed: it installs the same locks in a fifth of the time.
 ifneq ($(shell command -v uv),)
 INSTALL := VIRTUAL_ENV=.venv uv pip install --require-hashes --requirement
 else
@@ -17,27 +17,27 @@ ARTIFACT ?= model_artifacts/adder/$(shell ls model_artifacts/adder | sort -n | t
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
-serve: .venv/service.installed  ## Set up what serving needs, and serve on 127.0.0.1:8000 (ADDER_PORT and the like change it).
+serve: .venv/service.installed  ## Install what serving requires, and serve on 127.0.0.1:8000 (settings: ADDER_PORT etc.).
 	@ADDER_LOG_FORMAT=$${ADDER_LOG_FORMAT:-console} exec $(BIN)/gunicorn --config python:service.gunicorn_conf
 
-test: .venv/tests.installed  ## Set up what the tests need; run ruff, mypy and pytest.
+test: .venv/tests.installed  ## Install what the tests require; run ruff, mypy and pytest.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-benchmark: .venv/tests.installed  ## Measure how fast the service is; write tests/benchmarks/RESULTS.md (half an hour, wants wrk).
+benchmark: .venv/tests.installed  ## Measure the speed of the service; write tests/benchmarks/RESULTS.md (half an hour, requires wrk).
 	$(BIN)/python -m tests.benchmarks
 
-benchmark-peers: .venv/tests.installed  ## Measure other ways to serve it; write tests/benchmarks/PEERS.md (an hour, wants wrk).
+benchmark-peers: .venv/tests.installed  ## Measure other ways to serve the model; write tests/benchmarks/PEERS.md (an hour, requires wrk).
 	$(BIN)/python -m tests.benchmarks.peers
 
-train: .venv/training.installed  ## Set up what training needs; train, export, evaluate and report the next version of adder.
+train: .venv/training.installed  ## Install what training requires; train, export, evaluate and report the next version of adder.
 	$(BIN)/python -m training train .checkpoints/adder
 	artifact=$$($(BIN)/python -m training export .checkpoints/adder --name adder) && \
 		$(BIN)/python -m training evaluate $$artifact && $(BIN)/python -m training report $$artifact
 
-evaluate: .venv/training.installed  ## Count the wrong answers of the newest adder (or ARTIFACT=...), and write them into its metadata.
+evaluate: .venv/training.installed  ## Count the wrong answers of the newest adder (or ARTIFACT=...), and write the count into its metadata.
 	$(BIN)/python -m training evaluate $(ARTIFACT)
 
 lock: .venv/tests.installed  ## Renew the requirements files from pyproject.toml.
@@ -48,7 +48,7 @@ lock: .venv/tests.installed  ## Renew the requirements files from pyproject.toml
 	$(COMPILE) --group traces --constraint tests/requirements.txt --output-file service/requirements-traces.txt
 	$(COMPILE) tests/clients/requirements.in --output-file tests/clients/requirements.txt
 
-clean:  ## Remove the environment and the tools' caches.
+clean:  ## Remove the environment and the caches of the tools.
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/%.installed: %/requirements.txt | .venv/bin/python
@@ -57,5 +57,5 @@ clean:  ## Remove the environment and the tools' caches.
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 11) else \
-		"error: this needs Python 3.11, and $(PYTHON) is another: make PYTHON=<path of python3.11>")'
+		"error: Python 3.11 is required, and $(PYTHON) is another version: make PYTHON=<path of python3.11>")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
