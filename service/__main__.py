@@ -1,4 +1,4 @@
-"""The command line: asks a running service."""
+"""The command line: a client of a running service."""
 
 import shlex
 import sys
@@ -9,44 +9,54 @@ from typing import Unpack
 import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
-from service.client.client import URL, Choice, Client, ClientError, HTTPStatusError, Options
-from service.client.types import Character, Explanation, Prediction
+from service.client import (
+    DEFAULT_URL,
+    Character,
+    Client,
+    ClientError,
+    Explanation,
+    HTTPStatusError,
+    ModelSelector,
+    Prediction,
+    PredictOptions,
+)
 
-COMPLETE = "_ADDER_COMPLETE"  # the variable by which a shell asks for completions
-SHELLS: dict[str, tuple[type[ShellComplete], str]] = {  # and how click's script for each runs this command line
+COMPLETE_VARIABLE = "_ADDER_COMPLETE"  # the environment variable with which a shell requests completions
+# click's completion script for each shell, and the end of the line in it that runs the command.
+SHELLS: dict[str, tuple[type[ShellComplete], str]] = {
     "bash": (BashComplete, "bash_complete $1"),
     "zsh": (ZshComplete, "zsh_complete adder"),
     "fish": (FishComplete, "-t) adder"),
 }
 
 
-def _served(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """What --model and --version can be completed with: what the service has, where one answers at once."""
-    url, model = context.params.get("url") or URL, context.params.get("model")
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The models or versions that the service has, to complete --model and --version; empty if it does not respond."""
+    url, model = context.params.get("url") or DEFAULT_URL, context.params.get("model")
     try:
         with Client(url, connect_seconds=0.5, answer_seconds=0.5, retries=0) as client:
             entries = client.models()
     except ClientError:
         return []
     if parameter.name == "model":
-        known = [entry.name for entry in entries]
+        values = [entry.name for entry in entries]
     else:
-        known = [str(entry.version) for entry in entries if entry.name == (model or entries[0].name)]
-    return [each for each in dict.fromkeys(known) if each.startswith(incomplete)]
+        values = [str(entry.version) for entry in entries if entry.name == (model or entries[0].name)]
+    return [value for value in dict.fromkeys(values) if value.startswith(incomplete)]
 
 
 url_option = click.option(
-    "--url", envvar="ADDER_URL", show_envvar=True, default=URL, show_default=True, help="Where the service is."
+    "--url", envvar="ADDER_URL", show_envvar=True, default=DEFAULT_URL, show_default=True, help="URL of the service."
 )
-model_option = click.option("--model", shell_complete=_served, help="Which model is asked; by default the first.")
+model_option = click.option("--model", shell_complete=_complete, help="Name of the model; by default the service's.")
 version_option = click.option(
-    "--version", type=click.IntRange(0), shell_complete=_served, help="Which version of it; by default the newest."
+    "--version", type=click.IntRange(0), shell_complete=_complete, help="Version of the model; by default the newest."
 )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Ask a running service."""
+    """Query a running service."""
 
 
 @cli.command()
@@ -54,27 +64,27 @@ def cli() -> None:
 @url_option
 @model_option
 @version_option
-@click.option("--characters", is_flag=True, help="Also each character's probability, and its runners-up.")
-@click.option("--alternatives", type=click.IntRange(1, 10), help="Also so many of the most probable answers.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Print 'abstained' for an answer that has less.")
-@click.option("--stream", is_flag=True, help="Print each character as soon as the network has written it.")
-def ask(queries: tuple[str, ...], url: str, stream: bool, **options: Unpack[Options]) -> None:
-    """Print the answer to each QUERY, one a line; '-' is for the queries on standard input, one a line.
+@click.option("--characters", is_flag=True, help="Print each character's probability and runners-up too.")
+@click.option("--alternatives", type=click.IntRange(1, 10), help="Print this many of the most probable answers too.")
+@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Print 'abstained' below this confidence.")
+@click.option("--stream", is_flag=True, help="Print each character as soon as the model has decoded it.")
+def ask(queries: tuple[str, ...], url: str, stream: bool, **options: Unpack[PredictOptions]) -> None:
+    """Print the answer to each QUERY, one per line; '-' reads queries from standard input, one per line.
 
-    The line of a query that is refused is empty; the reason goes to standard error, and the exit status is 1.
+    The line of a refused query is empty; the reason is printed to standard error, and the exit status is 1.
     """
     if stream and (options["alternatives"] is not None or options["min_confidence"] is not None):
-        raise click.UsageError("--stream knows neither --alternatives nor --min-confidence: leave it out")
+        raise click.UsageError("--stream supports neither --alternatives nor --min-confidence: leave it out")
     refused = False
     with Client(url) as client:
         if stream:
-            answers = (_print_stream(client, query, **options) for query in _read(queries))
+            errors = (_print_stream(client, query, **options) for query in _read(queries))
         else:
-            answers = (_print(answer) for answer in client.predict_many(_read(queries), **options))
-        for problem in answers:
-            if problem is not None:
+            errors = (_print_answer(answer) for answer in client.predict_many(_read(queries), **options))
+        for error in errors:
+            if error is not None:
                 click.echo()
-                _print_error(problem)
+                _print_error(error)
                 refused = True
     sys.exit(refused)
 
@@ -84,20 +94,20 @@ def ask(queries: tuple[str, ...], url: str, stream: bool, **options: Unpack[Opti
 @url_option
 @model_option
 @version_option
-def explain(query: str, url: str, **choice: Unpack[Choice]) -> None:
-    """Print which character of QUERY matters to which of its answer.
+def explain(query: str, url: str, **selector: Unpack[ModelSelector]) -> None:
+    """Print how much each character of QUERY matters to each character of its answer.
 
-    Each line hides one of the query's characters from the network; each column shows by how much the probability of one
-    of the answer's then falls.
+    Each line hides one character of the query from the model; each column shows by how much the probability of one
+    character of the answer then falls.
     """
     with Client(url) as client:
-        _print_table(client.explain(query, **choice))
+        _print_table(client.explain(query, **selector))
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> None:
-    """Print what gives SHELL the command 'adder', which is this command line, and completes it.
+    """Print a script that gives SHELL the command 'adder', which is this command line, with completion.
 
     \b
     bash, zsh:  eval "$(python -m service completion bash)"
@@ -106,8 +116,8 @@ def completion(shell: str) -> None:
     root = Path(__file__).parent.parent
     command = f"PYTHONPATH={shlex.quote(str(root))} {shlex.quote(sys.executable)} -m service"
     kind, call = SHELLS[shell]
-    # By `env`, which finds no functions, these scripts run what they complete; zsh's does nothing unless it is a file.
-    script = kind(cli, {}, "adder", COMPLETE).source().replace(call, f"{call.rsplit(' ', 1)[0]} {command}")
+    # click's scripts run the command by `env`, which finds no shell functions, and zsh's requires an executable file.
+    script = kind(cli, {}, "adder", COMPLETE_VARIABLE).source().replace(call, f"{call.rsplit(' ', 1)[0]} {command}")
     script = script.replace("(( ! $+commands[adder] )) && return 1", "")
     define = f"function adder; {command} $argv; end" if shell == "fish" else f'adder() {{ {command} "$@"; }}'
     click.echo(f"{define}\n{script}", nl=False)
@@ -115,14 +125,14 @@ def completion(shell: str) -> None:
 
 def _read(queries: Iterable[str]) -> Iterator[str]:
     for query in queries:
-        if query == "-" and sys.stdin is not None:  # closed by the shell
+        if query == "-" and sys.stdin is not None:  # None if the shell has closed it
             yield from (line.decode(errors="replace").rstrip("\r\n") for line in sys.stdin.buffer)
         else:
             yield query
 
 
-def _print(answer: Prediction | HTTPStatusError) -> HTTPStatusError | None:
-    """Or give back what is no answer."""
+def _print_answer(answer: Prediction | HTTPStatusError) -> HTTPStatusError | None:
+    """Print a prediction; return an error."""
     if isinstance(answer, HTTPStatusError):
         return answer
     click.echo("abstained" if answer.abstained else answer.answer)
@@ -133,8 +143,8 @@ def _print(answer: Prediction | HTTPStatusError) -> HTTPStatusError | None:
     return None
 
 
-def _print_stream(client: Client, query: str, **options: Unpack[Options]) -> HTTPStatusError | None:
-    """The same while the answer comes."""
+def _print_stream(client: Client, query: str, **options: Unpack[PredictOptions]) -> HTTPStatusError | None:
+    """Print an answer while it is decoded; return an error."""
     try:
         for item in client.stream(query, model=options["model"], version=options["version"]):
             if isinstance(item, Prediction):
@@ -143,8 +153,8 @@ def _print_stream(client: Client, query: str, **options: Unpack[Options]) -> HTT
                 _print_character(item)
             else:
                 click.echo(item.character.strip(), nl=False)
-    except HTTPStatusError as refused:
-        return refused
+    except HTTPStatusError as error:
+        return error
     return None
 
 
@@ -169,7 +179,7 @@ def _print_error(error: Exception) -> None:
 
 if __name__ == "__main__":
     try:
-        cli(complete_var=COMPLETE)
+        cli(complete_var=COMPLETE_VARIABLE)
     except (ClientError, OSError) as error:
         _print_error(error)
         sys.exit(1)

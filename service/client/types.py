@@ -1,4 +1,4 @@
-"""The responses of the service, as the client returns them."""
+"""The responses of the service, as the client returns them: the JSON of service/rest/schemas.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry(ModelVersion):
-    """A version that is served, an example of a query, and the evidence of its accuracy."""
+    """A version that is served, an example of a query, and its measured accuracy, or None if it is not evaluated."""
 
     architecture: str
     query_example: str
@@ -40,7 +40,7 @@ class Character(RunnerUp):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """One of the most probable answers."""
+    """One of the most probable answers, and its probability."""
 
     answer: str
     probability: float
@@ -48,7 +48,11 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """An answer, with the options that were asked for. `confidence` is the product of its characters' probabilities."""
+    """An answer, with the fields that the request asks for.
+
+    `confidence` is the product of the probabilities of the answer's characters, and of its end if the answer has room
+    for it; `abstained` is whether it is below the request's `min_confidence`.
+    """
 
     query: str
     answer: str
@@ -61,7 +65,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Which character of a query matters to which character of its answer.
+    """How much each character of the query matters to each character of the answer.
 
     `matrix[i][j]` is by how much the probability of `characters[j]` (of the answer, or its end if the answer has room
     for it) falls when `hidden[i]`, a character of the query, is hidden from the model.
@@ -78,7 +82,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:
-    """One broken rule: the field as a JSON pointer, and a sentence."""
+    """A broken rule: the field as a JSON pointer, and a sentence."""
 
     pointer: str
     detail: str

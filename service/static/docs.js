@@ -1,2 +1,2 @@
-// The validator would be asked over the net.
+// Swagger UI's validator is a service on the internet: null disables it.
 SwaggerUIBundle({ url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true, validatorUrl: null });

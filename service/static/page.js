@@ -1,11 +1,11 @@
-// The page to try the service on: asks /predict/stream and /explain, and shows what they say.
+// The page to try the service in a browser: requests /predict/stream and /explain, and shows the responses.
 
 const form = document.querySelector("#ask");
 const { query, model } = form.elements;
-const [problem, told, result] = ["#problem", "#told", "#result"].map((id) => document.querySelector(id));
-const [characters, sumUp, matters] = ["#characters", "#sum-up", "#matters"].map((id) => document.querySelector(id));
+const [problem, announcement, result] = ["#problem", "#told", "#result"].map((id) => document.querySelector(id));
+const [characters, summary, heatMap] = ["#characters", "#sum-up", "#matters"].map((id) => document.querySelector(id));
 
-let running = new AbortController();
+let current = new AbortController();
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -16,9 +16,9 @@ form.addEventListener("submit", (event) => {
 query.addEventListener("input", showCommand);
 query.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  running.abort();
+  current.abort();
   query.value = "";
-  refuse("");
+  showProblem("");
   showCommand();
 });
 
@@ -29,177 +29,179 @@ model.addEventListener("change", () => {
 
 document.querySelector("#copy").addEventListener("click", async () => {
   const command = document.querySelector("#curl");
-  let said = "Copied.";
+  let message = "Copied.";
   try {
     await navigator.clipboard.writeText(command.textContent);
-  } catch { // not over plain HTTP from elsewhere
+  } catch { // the clipboard requires HTTPS or localhost
     getSelection().selectAllChildren(command);
-    said = "Selected: copy it by your keyboard.";
+    message = "Selected: copy it with the keyboard.";
   }
-  document.querySelector("#copied").textContent = said;
+  document.querySelector("#copied").textContent = message;
 });
 
-/** What the form asks, as a body of the service. */
-function body() {
+/** The form as a request body. */
+function requestBody() {
   const [name, version] = model.value.split("/");
   return { query: query.value, model: name, version: Number(version) };
 }
 
-/** Ask the network, show each character as it comes, and then what mattered to it. */
+/** Send the query, show each character of the answer as it arrives, and then the explanation. */
 async function ask() {
-  running.abort();
-  running = new AbortController();
-  const { signal } = running;
-  const asked = body();
-  const begun = performance.now();
-  let whole = false;
-  refuse("");
+  current.abort();
+  current = new AbortController();
+  const { signal } = current;
+  const body = requestBody();
+  const started = performance.now();
+  let complete = false;
+  showProblem("");
   try {
-    const response = await post("/predict/stream", asked, signal);
-    begin(asked.query);
-    for await (const { name, content } of events(response)) {
-      if (name === "problem") throw new Error(content.detail);
-      if (name === "character") characters.append(character(content));
-      if (name === "done") finish(content, performance.now() - begun);
-      whole = name === "done";
+    const response = await post("/predict/stream", body, signal);
+    showQuery(body.query);
+    for await (const { name, data } of events(response)) {
+      if (name === "problem") throw new Error(data.detail);
+      if (name === "character") characters.append(characterItem(data));
+      if (name === "done") showPrediction(data, performance.now() - started);
+      complete = name === "done";
     }
-    if (!whole) throw new Error("The answer was cut short: ask again.");
-    explain(await (await post("/explain", asked, signal)).json());
+    if (!complete) throw new Error("The stream ended before the answer was complete: try again.");
+    showExplanation(await (await post("/explain", body, signal)).json());
   } catch (error) {
-    if (!signal.aborted) refuse(error.message, whole);
+    if (!signal.aborted) showProblem(error.message, complete);
   }
 }
 
-/** The response; an error with the problem's sentence where it is none. */
-async function post(path, content, signal) {
+/** The response. Throws an error with the detail of the problem document. */
+async function post(path, body, signal) {
   let response;
   try {
     response = await fetch(path, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify(content),
+      body: JSON.stringify(body),
       signal,
     });
   } catch {
     throw new Error("The service cannot be reached.");
   }
   if (response.ok) return response;
-  const { errors, detail } = await response.json().catch(() => ({})); // a proxy's page is none of ours
-  throw new Error(errors?.[0].detail ?? detail ?? `The service answers with status ${response.status}.`);
+  const { errors, detail } = await response.json().catch(() => ({})); // a proxy's page is not JSON
+  throw new Error(errors?.[0].detail ?? detail ?? `The service returned status ${response.status}.`);
 }
 
-/** Each server-sent event of the response, as it comes. */
+/** Each server-sent event of the response, as it arrives. */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const whole = (text + value).split("\n\n");
-    text = whole.pop();
-    for (const event of whole) {
-      const [, name, content] = event.match(/^event: (.*)\ndata: (.*)$/);
-      yield { name, content: JSON.parse(content) };
+    const complete = (text + value).split("\n\n");
+    text = complete.pop();
+    for (const event of complete) {
+      const [, name, data] = event.match(/^event: (.*)\ndata: (.*)$/);
+      yield { name, data: JSON.parse(data) };
     }
   }
 }
 
-/** Show the problem beside the field, and no answer that is not whole; or that there is none. */
-function refuse(sentence, whole = false) {
+/** Show the problem beside the field, and hide an incomplete answer. An empty sentence clears the problem. */
+function showProblem(sentence, complete = false) {
   problem.textContent = sentence;
   query.setAttribute("aria-invalid", sentence !== "");
-  if (sentence && !whole) result.hidden = true;
+  if (sentence && !complete) result.hidden = true;
 }
 
-function begin(text) {
-  const asked = result.querySelector(".asked");
-  const read = [...text.replaceAll(" ", "")];
-  asked.setAttribute("aria-label", `Query ${read.join("")}`);
-  asked.replaceChildren(...read.map((each) => element("span", "tile", each)));
+/** Show the query above an empty answer. */
+function showQuery(text) {
+  const tiles = result.querySelector(".asked");
+  const withoutSpaces = [...text.replaceAll(" ", "")];
+  tiles.setAttribute("aria-label", `Query ${withoutSpaces.join("")}`);
+  tiles.replaceChildren(...withoutSpaces.map((character) => element("span", "tile", character)));
   characters.replaceChildren();
-  sumUp.textContent = told.textContent = "";
-  matters.hidden = true;
+  summary.textContent = announcement.textContent = "";
+  heatMap.hidden = true;
   result.hidden = false;
 }
 
-function finish({ query, answer, confidence, model }, milliseconds) {
+function showPrediction({ query, answer, confidence, model }, milliseconds) {
   const by = `${model.name}, version ${model.version}`;
-  sumUp.textContent = `Confidence ${percent(confidence)}, by ${by}, in ${milliseconds.toFixed(0)} ms.`;
-  told.textContent = `To ${query} the network answers ${answer || "nothing"}, with confidence ${percent(confidence)}.`;
+  const percentage = percent(confidence);
+  summary.textContent = `Confidence ${percentage}, by ${by}, in ${milliseconds.toFixed(0)} ms.`;
+  announcement.textContent = `The model answers ${query} with ${answer || "nothing"}, confidence ${percentage}.`;
   result.firstElementChild.scrollIntoView({ block: "nearest" });
 }
 
-/** One character of the answer, with its probability and its runners-up. */
-function character({ character, probability, runners_up }) {
+/** A character of the answer, with its probability and its runners-up. */
+function characterItem({ character, probability, runners_up }) {
   const item = document.querySelector("#character").content.cloneNode(true);
-  spell(item.querySelector(".tile"), character);
-  fill(item.querySelector(".likely"), probability);
+  setCharacter(item.querySelector(".tile"), character);
+  setProbability(item.querySelector(".likely"), probability);
   for (const other of runners_up) {
     const runnerUp = document.querySelector("#runner-up").content.cloneNode(true);
-    spell(runnerUp.querySelector("b"), other.character);
-    fill(runnerUp.querySelector("li"), other.probability);
+    setCharacter(runnerUp.querySelector("b"), other.character);
+    setProbability(runnerUp.querySelector("li"), other.probability);
     item.querySelector(".runners-up").append(runnerUp);
   }
   return item;
 }
 
-function fill(shown, probability) {
-  shown.style.setProperty("--share", probability);
-  shown.querySelector(".probability").textContent = percent(probability);
+function setProbability(target, probability) {
+  target.style.setProperty("--share", probability);
+  target.querySelector(".probability").textContent = percent(probability);
 }
 
 /** A space is the end of an answer. */
-function spell(shown, character) {
-  shown.textContent = character === " " ? "end" : character;
-  shown.classList.toggle("end", character === " ");
+function setCharacter(target, character) {
+  target.textContent = character === " " ? "end" : character;
+  target.classList.toggle("end", character === " ");
 }
 
-/** The table of what mattered: a column for each character of the query, a row for each of the answer. */
-function explain({ hidden, characters, matrix }) {
+/** The heat map: a column for each character of the query, a row for each character of the answer. */
+function showExplanation({ hidden, characters, matrix }) {
   const head = element("tr");
-  head.append(element("td"), ...hidden.map((each) => header("col", each)));
-  const rows = characters.map((each, place) => {
+  head.append(element("td"), ...hidden.map((character) => headerCell("col", character)));
+  const rows = characters.map((character, position) => {
     const row = element("tr");
-    row.append(header("row", each), ...matrix.map((falls) => cell(falls[place])));
+    row.append(headerCell("row", character), ...matrix.map((drops) => cell(drops[position])));
     return row;
   });
-  matters.tHead.replaceChildren(head);
-  matters.tBodies[0].replaceChildren(...rows);
-  matters.hidden = false;
+  heatMap.tHead.replaceChildren(head);
+  heatMap.tBodies[0].replaceChildren(...rows);
+  heatMap.hidden = false;
 }
 
-function header(scope, character) {
-  const made = element("th");
-  made.scope = scope;
-  spell(made, character);
-  return made;
+function headerCell(scope, character) {
+  const created = element("th");
+  created.scope = scope;
+  setCharacter(created, character);
+  return created;
 }
 
-function cell(fall) {
-  const rounded = Math.round(100 * fall) / 100;
-  const made = element("td", rounded < 0 ? "rises" : "falls", Math.abs(rounded).toFixed(2));
-  if (rounded < 0) made.prepend("−");
-  made.style.setProperty("--share", Math.abs(rounded));
-  return made;
+function cell(drop) {
+  const rounded = Math.round(100 * drop) / 100;
+  const created = element("td", rounded < 0 ? "rises" : "falls", Math.abs(rounded).toFixed(2));
+  if (rounded < 0) created.prepend("−");
+  created.style.setProperty("--share", Math.abs(rounded));
+  return created;
 }
 
 function element(name, className = "", text = "") {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text;
-  return made;
+  const created = document.createElement(name);
+  created.className = className;
+  created.textContent = text;
+  return created;
 }
 
-/** Never rounded to certain or impossible. */
+/** A percentage that is never rounded to 0 or 100. */
 function percent(probability) {
   if (probability > 0.9999) return ">99.99%";
   if (probability < 0.0001) return "<0.01%";
   return `${(100 * probability).toFixed(2)}%`;
 }
 
-/** The line of curl that asks the same, as a shell reads it. */
+/** Show the curl command that sends the same query. */
 function showCommand() {
-  const json = JSON.stringify(body()).replaceAll("'", "'\\''");
+  const json = JSON.stringify(requestBody()).replaceAll("'", "'\\''");
   const command = `curl -s ${location.origin}/predict -H 'content-type: application/json' -d '${json}'`;
   document.querySelector("#curl").textContent = command;
   document.querySelector("#copied").textContent = "";
@@ -207,13 +209,13 @@ function showCommand() {
 
 function showModel() {
   document.querySelector("#largest").textContent = model.selectedOptions[0].dataset.largest;
-  for (const each of document.querySelectorAll(".model")) each.hidden = each.dataset.model !== model.value;
+  for (const card of document.querySelectorAll(".model")) card.hidden = card.dataset.model !== model.value;
   showCommand();
 }
 
-const wanted = new URLSearchParams(location.search);
-if ([...model.options].some(({ value }) => value === wanted.get("model"))) model.value = wanted.get("model");
-if (wanted.has("query")) query.value = wanted.get("query");
+const parameters = new URLSearchParams(location.search);
+if ([...model.options].some(({ value }) => value === parameters.get("model"))) model.value = parameters.get("model");
+if (parameters.has("query")) query.value = parameters.get("query");
 document.querySelector("#copy").hidden = false;
 showModel();
-if (wanted.has("query")) ask();
+if (parameters.has("query")) ask();

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from service.client.client import Client, HTTPStatusError
-from service.client.types import Character, Prediction
+from service.client import Character, Client, HTTPStatusError, Prediction
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import Service, free_port
 
@@ -169,7 +168,7 @@ def test_a_bad_query_is_reported_and_the_rest_are_answered(
 def test_an_unreachable_service_is_reported_in_a_line(run: Run, url: str, command: str) -> None:
     asked = run(url, command, "1+1")
     assert (asked.stdout, asked.returncode) == (b"", 1)
-    assert asked.stderr.startswith(f"error: {url} gave no answer: ".encode())
+    assert asked.stderr.startswith(f"error: no response from {url}: ".encode())
     assert asked.stderr.count(b"\n") == 1
 
 

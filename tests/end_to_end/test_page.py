@@ -82,7 +82,7 @@ def test_a_query_shows_the_whole_response(service: Service, visit: Open) -> None
         assert item.locator(".probability").all_text_contents() == probabilities
     by = f"by adder, version {response['model']['version']}"
     expect(page.locator("#sum-up")).to_contain_text(f"Confidence {as_percent(response['confidence'])}, {by}")
-    expect(page.get_by_role("status").first).to_contain_text(f"To 417+586 the network answers {response['answer']}")
+    expect(page.get_by_role("status").first).to_contain_text(f"The model answers 417+586 with {response['answer']}")
     assert page.locator(".asked .tile").all_text_contents() == list("417+586")
 
     page.get_by_role("button", name="Copy").click()
@@ -160,7 +160,7 @@ def test_each_character_is_shown_when_it_arrives(visit: Open) -> None:
     page.evaluate("send", second[30:])
     expect(tiles).to_have_text(["7", "9"])
     page.evaluate("end")
-    expect(page.locator("#problem")).to_have_text("The answer was cut short: ask again.")
+    expect(page.locator("#problem")).to_have_text("The stream ended before the answer was complete: try again.")
 
 
 def test_the_keyboard_alone_is_enough(visit: Open) -> None:

@@ -1,21 +1,30 @@
-"""The client before a false service."""
+"""The client with a stub server."""
 
 import json
 import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from itertools import count, islice
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from service.client.client import MANY_QUERIES, Client, HTTPStatusError, TransportError
-from service.client.types import Alternative, Character, ModelVersion, Prediction, RunnerUp
+from service.client import (
+    Alternative,
+    Character,
+    Client,
+    HTTPStatusError,
+    ModelVersion,
+    Prediction,
+    RunnerUp,
+    TransportError,
+)
+from service.client.client import QUERIES_PER_REQUEST
 from tests.conftest import ROOT
-from tests.service.false_service import Connection, StubServer, body, document, hang_up, in_chunks
+from tests.service.client.stub_server import StubRequest, StubServer, disconnect, send, send_chunks, send_json
 
 MODEL = {"name": "adder", "version": 2, "sha256": "ab"}
 ANSWER = {"query": "123+456", "answer": "579", "confidence": 0.5, "model": MODEL}
@@ -23,13 +32,18 @@ PREDICTION = Prediction(
     query="123+456", answer="579", confidence=0.5, model=ModelVersion(name="adder", version=2, sha256="ab")
 )
 FIVE = {"character": "5", "probability": 0.9, "runners_up": [{"character": "6", "probability": 0.1}]}
-FULL = {"type": "/problems/queue-full", "title": "Too many queries are waiting", "status": 503, "detail": "try again"}
-INVALID = FULL | {
+CHARACTER = Character(character="5", probability=0.9, runners_up=[RunnerUp(character="6", probability=0.1)])
+QUEUE_FULL = {"type": "/problems/queue-full", "title": "The queue is full", "status": 503, "detail": "try again"}
+INVALID = {
+    "type": "/problems/invalid",
+    "title": "The request breaks a rule",
     "status": 422,
     "detail": "#/query: '1' is not a query",
     "errors": [{"pointer": "#/query", "detail": "'1' is not a query"}],
     "example": {"query": "123+456"},
 }
+CHARACTER_EVENT = b"event: character\ndata: " + json.dumps(FIVE).encode() + b"\n\n"
+DONE_EVENT = b"event: done\ndata: " + json.dumps(ANSWER).encode() + b"\n\n"
 
 
 @pytest.fixture
@@ -48,149 +62,172 @@ def client(server: StubServer) -> Iterator[Client]:
         yield client
 
 
-def test_a_prediction(server: StubServer, client: Client) -> None:
-    server.answers = [document(ANSWER)]
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the client would have slept between its retries."""
+    slept: list[float] = []
+    monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=slept.append))
+    return slept
+
+
+def test_predict_sends_the_query_and_a_time_limit(server: StubServer, client: Client) -> None:
+    server.responses = [send_json(ANSWER)]
     assert client.predict("123+456") == PREDICTION
-    [asked] = server.asked
-    assert (asked.command, asked.path, json.loads(asked.body)) == ("POST", "/predict", {"query": "123+456"})
-    assert float(asked.headers["Request-Timeout"]) == 2
+    [sent] = server.requests
+    assert (sent.command, sent.path, json.loads(sent.body)) == ("POST", "/predict", {"query": "123+456"})
+    assert float(sent.headers["Request-Timeout"]) == 2
 
 
-def test_all_that_can_be_asked_for(server: StubServer, client: Client) -> None:
-    more = {"abstained": True, "characters": [FIVE], "alternatives": [{"answer": "579", "probability": 1}], "new": 1}
-    server.answers = [document(ANSWER | more)]
+def test_predict_with_all_options(server: StubServer, client: Client) -> None:
+    optional = {"abstained": True, "characters": [FIVE], "alternatives": [{"answer": "579", "probability": 1}]}
+    server.responses = [send_json(ANSWER | optional | {"a field of a later release": 1})]
     options: Any = {"model": "adder", "version": 2, "characters": True, "alternatives": 1, "min_confidence": 0.9}
-    answer = client.predict("123+456", **options)
-    assert answer.abstained
-    assert answer.characters == [Character(character="5", probability=0.9, runners_up=[runner_up()])]
-    assert answer.alternatives == [Alternative(answer="579", probability=1)]
+    prediction = client.predict("123+456", **options)
+    assert prediction.abstained
+    assert prediction.characters == [CHARACTER]
+    assert prediction.alternatives == [Alternative(answer="579", probability=1)]
     assert server.bodies() == [{"query": "123+456", **options}]
 
 
-def runner_up() -> RunnerUp:
-    return RunnerUp(character="6", probability=0.1)
-
-
-def test_a_batch(server: StubServer, client: Client) -> None:
-    bare = {name: value for name, value in ANSWER.items() if name != "model"}
-    server.answers = [document({"predictions": [bare, bare], "model": MODEL})]
+def test_predict_batch(server: StubServer, client: Client) -> None:
+    without_model = {name: value for name, value in ANSWER.items() if name != "model"}
+    server.responses = [send_json({"predictions": [without_model, without_model], "model": MODEL})]
     assert client.predict_batch(["123+456", "123+456"], version=2) == [PREDICTION, PREDICTION]
     assert server.bodies() == [{"queries": ["123+456", "123+456"], "version": 2}]
 
 
-def test_an_explanation(server: StubServer, client: Client) -> None:
-    server.answers = [document(ANSWER | {"hidden": ["1"], "characters": ["5", " "], "matrix": [[0.5, -0.1]]})]
+def test_explain(server: StubServer, client: Client) -> None:
+    server.responses = [send_json(ANSWER | {"hidden": ["1"], "characters": ["5", " "], "matrix": [[0.5, -0.1]]})]
     explanation = client.explain("123+456")
     assert (explanation.hidden, explanation.characters) == (["1"], ["5", " "])
     assert explanation.matrix == [[0.5, -0.1]]
 
 
-def test_the_models(server: StubServer, client: Client) -> None:
-    server.answers = [
-        document({"models": [MODEL | {"architecture": "lstm", "query_example": "1+1", "evidence": None}]})
+def test_models(server: StubServer, client: Client) -> None:
+    server.responses = [
+        send_json({"models": [MODEL | {"architecture": "lstm", "query_example": "1+1", "evidence": None}]})
     ]
     [entry] = client.models()
     assert (entry.name, entry.version, entry.query_example) == ("adder", 2, "1+1")
 
 
-@pytest.mark.parametrize("failure", [hang_up, document(FULL, 503), document({}, 502)])
-def test_it_asks_again(server: StubServer, client: Client, failure: Callable[[Connection], None]) -> None:
-    server.answers = [failure, failure, document(ANSWER)]
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize("failure", [disconnect, send_json(QUEUE_FULL, 503), send_json({}, 502)])
+def test_a_failed_request_is_repeated(
+    server: StubServer, client: Client, failure: Callable[[StubRequest], None]
+) -> None:
+    server.responses = [failure, failure, send_json(ANSWER)]
     assert client.predict("123+456") == PREDICTION
     assert server.bodies() == [{"query": "123+456"}] * 3
 
 
-def test_it_comes_again_when_it_is_told_to(server: StubServer, client: Client) -> None:
-    server.answers = [document(FULL, 503, Retry_After=1), document(ANSWER)]
-    begun = time.monotonic()
+def test_the_pause_between_retries_is_retry_after(server: StubServer, client: Client, pauses: list[float]) -> None:
+    server.responses = [send_json(QUEUE_FULL, 503, Retry_After=1), send_json(ANSWER)]
     client.predict("123+456")
-    assert 1 <= time.monotonic() - begun < 2
+    assert pauses == [1]
 
 
-@pytest.mark.parametrize(("status", "times"), [(503, 3), (504, 1), (422, 1), (404, 1), (500, 1)])
-def test_what_is_asked_again_and_how_often(server: StubServer, client: Client, status: int, times: int) -> None:
-    server.answers = [document(FULL | {"status": status}, status)]
-    with pytest.raises(HTTPStatusError, match=r"^try again$") as refused:
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize(("status", "requests"), [(503, 3), (504, 1), (422, 1), (404, 1), (500, 1)])
+def test_which_statuses_are_retried(server: StubServer, client: Client, status: int, requests: int) -> None:
+    server.responses = [send_json(QUEUE_FULL | {"status": status}, status)]
+    with pytest.raises(HTTPStatusError, match=r"^try again$") as raised:
         client.predict("123+456")
-    assert refused.value.status == status
-    assert len(server.asked) == times
+    assert raised.value.status == status
+    assert len(server.requests) == requests
 
 
-def test_a_problem_is_an_exception_with_all_its_members(server: StubServer, client: Client) -> None:
-    server.answers = [document(INVALID, 422)]
-    with pytest.raises(HTTPStatusError) as refused:
+def test_an_http_status_error_has_the_problem_and_pickles(server: StubServer, client: Client) -> None:
+    server.responses = [send_json(INVALID, 422)]
+    with pytest.raises(HTTPStatusError) as raised:
         client.predict("1")
-    problem = pickle.loads(pickle.dumps(refused.value))  # noqa: S301  # as it comes out of a process pool
-    assert (problem.type, problem.title) == ("/problems/queue-full", "Too many queries are waiting")
-    assert (problem.errors[0].pointer, problem.errors[0].detail) == ("#/query", "'1' is not a query")
-    assert problem.example == {"query": "123+456"}
-    assert str(problem) == problem.detail == "#/query: '1' is not a query"
+    error = pickle.loads(pickle.dumps(raised.value))  # noqa: S301  # as a process pool does
+    assert (error.type, error.title) == ("/problems/invalid", "The request breaks a rule")
+    assert (error.errors[0].pointer, error.errors[0].detail) == ("#/query", "'1' is not a query")
+    assert error.example == {"query": "123+456"}
+    assert str(error) == error.detail == "#/query: '1' is not a query"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("response", "message"),
     [
-        body(b"<html>", Content_Type="text/html"),
-        body(b"\xff"),
-        document([ANSWER]),
-        document({"answer": "579"}),
-        document(ANSWER | {"confidence": "0.5"}),
-        body(b"<html>", 500),
-        document({"error": "no"}, 404),
-        body(b"", 302, Location="/predict"),
-        body(b"", 204),
-        in_chunks(b" "),
-        lambda connection: connection.begin(Content_Length=2),
-        lambda connection: connection.begin(Content_Encoding="gzip", Content_Length=0),
-        lambda connection: connection.wfile.write(b"SSH-2.0-x\r\n"),
+        (send(b"<html>", Content_Type="text/html"), "unexpected response"),
+        (send(b"\xff"), "unexpected response"),
+        (send_json([ANSWER]), "unexpected response"),
+        (send_json({"answer": "579"}), "unexpected response"),
+        (send_json(ANSWER | {"confidence": "0.5"}), "unexpected response"),
+        (send(b"<html>", 500), "status 500 without a problem document"),
+        (send_json({"error": "no"}, 404), "status 404 without a problem document"),
+        (send(b"", 302, Location="/predict"), "status 302 without a problem document"),
+        (send(b"", 204), "status 204 without a problem document"),
+        (lambda request: request.send_head(Content_Length=2), "no response"),
+        (lambda request: request.send_head(Content_Encoding="gzip", Content_Length=0), "unexpected response"),
+        (lambda request: request.wfile.write(b"SSH-2.0-x\r\n"), "no response"),
     ],
 )
-def test_what_the_service_would_not_say(server: StubServer, answer: Callable[[Connection], None]) -> None:
-    server.answers = [answer, document(ANSWER)]
-    with Client(server.url, answer_seconds=0.1, retries=0) as client, pytest.raises(TransportError, match=server.url):
+def test_a_response_of_another_server_is_a_transport_error(
+    server: StubServer, response: Callable[[StubRequest], None], message: str
+) -> None:
+    server.responses = [response, send_json(ANSWER)]
+    with (
+        Client(server.url, answer_seconds=0.1, retries=0) as client,
+        pytest.raises(TransportError, match=message) as raised,
+    ):
         client.predict("123+456")
+    assert server.url in str(raised.value)
 
 
-def test_an_answer_without_end(server: StubServer) -> None:
-    server.answers = [in_chunks(b" " * 2**20)]
-    begun = time.monotonic()
-    with Client(server.url, answer_seconds=20) as client, pytest.raises(TransportError, match="gave no end"):
-        client.predict("1+1")
-    assert time.monotonic() - begun < 10
-
-
-def test_nobody_there() -> None:
-    gone = StubServer()
-    gone.server_close()
-    with Client(gone.url, retries=1) as client, pytest.raises(TransportError, match=r"gave no answer: .*refused$"):
+def test_the_size_of_a_response_has_a_limit(server: StubServer) -> None:
+    server.responses = [send_chunks(b" " * 2**20)]
+    with (
+        Client(server.url, answer_seconds=60) as client,
+        pytest.raises(TransportError, match=f"from {server.url} exceeds 67108864 bytes or"),
+    ):
         client.predict("1+1")
 
 
-def test_silence_has_a_limit(server: StubServer) -> None:
-    server.answers = [lambda _: time.sleep(3)]
-    begun = time.monotonic()
+def test_the_time_of_a_response_has_a_limit(
+    server: StubServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count(step=0.1)  # each piece of the body takes so long
+    monkeypatch.setattr("service.client.client.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    server.responses = [send_chunks(b" ")]
+    with pytest.raises(TransportError, match=r"exceeds 67108864 bytes or 3 seconds$"):
+        client.predict("1+1")
+    assert next(clock) == pytest.approx(2 * 3, abs=0.5)
+
+
+def test_a_refused_connection_is_a_transport_error() -> None:
+    server = StubServer()
+    server.server_close()
+    with Client(server.url, retries=1) as client, pytest.raises(TransportError, match=r"^no response from .*refused$"):
+        client.predict("1+1")
+
+
+def test_a_silent_server_is_a_transport_error(server: StubServer) -> None:
+    raised = threading.Event()
+
+    def wait(_: StubRequest) -> None:
+        raised.wait()
+
+    server.responses = [wait]
     with Client(server.url, answer_seconds=0.1, retries=0) as client, pytest.raises(TransportError, match="timed out"):
         client.predict("1+1")
-    assert time.monotonic() - begun < 2
+    raised.set()
 
 
-EVENT = b"event: character\ndata: " + json.dumps(FIVE).encode() + b"\n\n"
-DONE = b"event: done\ndata: " + json.dumps(ANSWER).encode() + b"\n\n"
-CHARACTER = Character(character="5", probability=0.9, runners_up=[runner_up()])
-
-
-@pytest.mark.parametrize("how", ["chunked", "until the end of the connection"])
-def test_characters_come_while_they_are_written(server: StubServer, client: Client, how: str) -> None:
+@pytest.mark.parametrize("chunked", [True, False])
+def test_stream_yields_each_character_as_it_arrives(server: StubServer, client: Client, chunked: bool) -> None:
     received = threading.Event()
 
-    def answer(connection: Connection) -> None:
-        headers = {"Transfer_Encoding": "chunked"} if how == "chunked" else {"Connection": "close"}
-        connection.begin(200, **headers)
-        for event in (EVENT, DONE, b""):
-            connection.wfile.write(b"%x\r\n%s\r\n" % (len(event), event) if how == "chunked" else event)
+    def respond(request: StubRequest) -> None:
+        headers = {"Transfer_Encoding": "chunked"} if chunked else {"Connection": "close"}
+        request.send_head(200, **headers)
+        for event in (CHARACTER_EVENT, DONE_EVENT, b""):
+            request.wfile.write(b"%x\r\n%s\r\n" % (len(event), event) if chunked else event)
             assert received.wait(5)
 
-    server.answers = [answer]
+    server.responses = [respond]
     items = client.stream("123+456", model="adder")
     assert next(items) == CHARACTER
     received.set()
@@ -198,69 +235,77 @@ def test_characters_come_while_they_are_written(server: StubServer, client: Clie
     assert server.bodies() == [{"query": "123+456", "model": "adder"}]
 
 
-def test_events_as_the_standard_has_them(server: StubServer, client: Client) -> None:
-    odd = EVENT.replace(b", ", b",\ndata:").replace(b"event: ", b": hello\nid: 1\nevent:").replace(b"\n", b"\r\n")
+def test_events_are_parsed_by_the_html_standard(server: StubServer, client: Client) -> None:
+    unusual = (
+        CHARACTER_EVENT.replace(b", ", b",\ndata:")
+        .replace(b"event: ", b": hello\nid: 1\nevent:")
+        .replace(b"\n", b"\r\n")
+    )
     unknown = b"data: no name\n\nevent: news\ndata: x\n\nevent: character\n\nretry\n\n"
-    server.answers = [in_chunks(odd[:30], odd[30:], unknown, DONE, b"")]
+    server.responses = [send_chunks(unusual[:30], unusual[30:], unknown, DONE_EVENT, b"")]
     assert list(client.stream("123+456")) == [CHARACTER, PREDICTION]
 
 
-def test_a_problem_in_the_stream(server: StubServer, client: Client) -> None:
-    server.answers = [in_chunks(EVENT, b"event: problem\ndata: " + json.dumps(FULL).encode() + b"\n\n", b"")]
+def test_a_problem_event_is_an_http_status_error(server: StubServer, client: Client) -> None:
+    server.responses = [
+        send_chunks(CHARACTER_EVENT, b"event: problem\ndata: " + json.dumps(QUEUE_FULL).encode() + b"\n\n", b"")
+    ]
     items = client.stream("123+456")
     assert next(items) == CHARACTER
     with pytest.raises(HTTPStatusError, match="try again"):
         next(items)
 
 
-@pytest.mark.parametrize("rest", [b"", DONE[:-1], b"event: character\ndata: 5\n\n"])
-def test_a_stream_that_breaks_off(server: StubServer, client: Client, rest: bytes) -> None:
-    server.answers = [body(EVENT + rest)]
+@pytest.mark.parametrize("rest", [b"", DONE_EVENT[:-1], b"event: character\ndata: 5\n\n"])
+def test_an_incomplete_stream_is_a_transport_error(server: StubServer, client: Client, rest: bytes) -> None:
+    server.responses = [send(CHARACTER_EVENT + rest)]
     items = client.stream("123+456")
     assert next(items) == CHARACTER
     with pytest.raises(TransportError):
         next(items)
 
 
-def by_line(connection: Connection) -> None:
-    asked = [json.loads(line) for line in connection.body.splitlines()]
-    answers = [INVALID if each["query"] == "1" else ANSWER | {"query": each["query"]} for each in asked]
-    body("\n".join(map(json.dumps, answers)).encode())(connection)
+def answer_lines(request: StubRequest) -> None:
+    queries = [json.loads(line)["query"] for line in request.body.splitlines()]
+    lines = [INVALID if query == "1" else ANSWER | {"query": query} for query in queries]
+    send("\n".join(map(json.dumps, lines)).encode())(request)
 
 
-def test_many_queries_over_one_connection(server: StubServer, client: Client) -> None:
-    server.answers = [by_line]
-    queries = [f"{number}+1" for number in range(2 * MANY_QUERIES + 1)]
+def test_predict_many_uses_one_connection(server: StubServer, client: Client) -> None:
+    server.responses = [answer_lines]
+    queries = [f"{number}+1" for number in range(2 * QUERIES_PER_REQUEST + 1)]
     assert [answer.query for answer in client.predict_many(queries) if isinstance(answer, Prediction)] == queries
-    assert [asked.headers["Content-Type"] for asked in server.asked] == ["application/x-ndjson"] * 3
+    assert [sent.headers["Content-Type"] for sent in server.requests] == ["application/x-ndjson"] * 3
     assert server.connections == 1
 
 
-def test_a_bad_one_of_many_is_told_in_its_place(server: StubServer, client: Client) -> None:
-    server.answers = [by_line]
-    first, bad, last = client.predict_many(["1+1", "1", "2+2"], characters=True, model=None)
+def test_predict_many_yields_an_error_for_an_invalid_query(server: StubServer, client: Client) -> None:
+    server.responses = [answer_lines]
+    first, invalid, last = client.predict_many(["1+1", "1", "2+2"], characters=True, model=None)
     assert isinstance(first, Prediction)
-    assert isinstance(bad, HTTPStatusError)
-    assert bad.detail == INVALID["detail"]
+    assert isinstance(invalid, HTTPStatusError)
+    assert invalid.detail == INVALID["detail"]
     assert isinstance(last, Prediction)
-    assert b'{"query": "1+1", "characters": true}\n' in server.asked[0].body
+    assert b'{"query": "1+1", "characters": true}\n' in server.requests[0].body
 
 
-def test_queries_without_end(server: StubServer, client: Client) -> None:
-    server.answers = [by_line]
-    assert len(list(islice(client.predict_many(f"{number}+1" for number in count()), MANY_QUERIES + 1))) > MANY_QUERIES
-    assert len(server.asked) == 2
+def test_predict_many_reads_only_the_queries_it_sends(server: StubServer, client: Client) -> None:
+    server.responses = [answer_lines]
+    answers = client.predict_many(f"{number}+1" for number in count())
+    assert len(list(islice(answers, QUERIES_PER_REQUEST + 1))) > QUERIES_PER_REQUEST
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("lines", [1, 3])
-def test_more_or_fewer_answers_than_queries(server: StubServer, client: Client, lines: int) -> None:
-    server.answers = [body((json.dumps(ANSWER).encode() + b"\n") * lines)]
+def test_predict_many_refuses_another_number_of_lines(server: StubServer, client: Client, lines: int) -> None:
+    server.responses = [send((json.dumps(ANSWER).encode() + b"\n") * lines)]
     with pytest.raises(TransportError, match="2 queries"):
         list(client.predict_many(["1+1", "2+2"]))
 
 
-def test_all_that_it_asks_goes_over_one_connection(server: StubServer, client: Client) -> None:
-    server.answers = [document(ANSWER), document(FULL, 422), in_chunks(EVENT, DONE, b""), by_line, document(ANSWER)]
+def test_all_requests_use_one_connection(server: StubServer, client: Client) -> None:
+    stream = send_chunks(CHARACTER_EVENT, DONE_EVENT, b"")
+    server.responses = [send_json(ANSWER), send_json(INVALID, 422), stream, answer_lines, send_json(ANSWER)]
     client.predict("123+456")
     with pytest.raises(HTTPStatusError):
         client.predict("123+456")
@@ -270,7 +315,7 @@ def test_all_that_it_asks_goes_over_one_connection(server: StubServer, client: C
     assert server.connections == 1
 
 
-def test_the_command_line_imports_little() -> None:
+def test_the_command_line_imports_no_heavy_package() -> None:
     heavy = "{'tensorflow', 'numpy', 'gevent', 'gunicorn', 'flask', 'ai_edge_litert'}"
     script = f"import sys, service.__main__; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True) == "set()\n"

@@ -59,7 +59,7 @@ def test_the_page_offers_the_model_with_its_figures(pictured: FlaskClient) -> No
 
 
 def test_what_was_never_evaluated_is_said_to_be_so(client: FlaskClient) -> None:
-    assert "It has not been evaluated" in client.get("/").text
+    assert "This version has not been evaluated: its accuracy is unknown." in client.get("/").text
     assert "<img" not in client.get("/").text
 
 
