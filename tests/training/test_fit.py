@@ -137,7 +137,9 @@ def test_read_checkpoint_names_a_damaged_file(tmp_path: Path) -> None:
     ("text", "message"),
     [(None, "missing or damaged"), ("[", "missing or damaged"), ("[]", "has fewer epochs than the checkpoint")],
 )
-def test_epochs_file_must_match_the_checkpoint(uninterrupted: Path, tmp_path: Path, text: str | None, message: str) -> None:
+def test_epochs_file_must_match_the_checkpoint(
+    uninterrupted: Path, tmp_path: Path, text: str | None, message: str
+) -> None:
     shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
     (tmp_path / "epochs.json").unlink()
     if text is not None:
