@@ -375,7 +375,7 @@ class TestCall:
             return "output"
 
         assert batcher_of(echo, observer=observer, clock=clock).call(function) == (["output"], 0, 0.25, 1)
-        assert (observer.batch_sizes, observer.queue_sizes, observer.answers) == ([1], [1, 0], [])
+        assert (observer.batch_sizes, observer.queue_sizes, observer.answers) == ([], [1, 0], [])
 
     def test_a_full_queue_refuses_it_unless_it_is_admitted(self) -> None:
         gate, observer = Gate(), RecordingObserver()
