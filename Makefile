@@ -20,10 +20,11 @@ help:  ## List the targets.
 serve: .venv/service.installed  ## Set up what serving needs, and serve on 127.0.0.1:8000 (ADDER_PORT and the like change it).
 	@ADDER_LOG_FORMAT=$${ADDER_LOG_FORMAT:-console} exec $(BIN)/gunicorn --config python:service.gunicorn_conf
 
-test: .venv/tests.installed  ## Set up what the tests need; run ruff, mypy and pytest.
+test: .venv/tests.installed  ## Set up what the tests need; run ruff, mypy, import-linter and pytest.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
 
 benchmark: .venv/tests.installed  ## Measure how fast the service is; write tests/benchmarks/RESULTS.md (half an hour, wants wrk).
