@@ -20,10 +20,11 @@ help:  ## List the targets.
 serve: .venv/service.installed  ## Install what serving requires, and serve on 127.0.0.1:8000 (settings: ADDER_PORT etc.).
 	@ADDER_LOG_FORMAT=$${ADDER_LOG_FORMAT:-console} exec $(BIN)/gunicorn --config python:service.gunicorn_conf
 
-test: .venv/tests.installed  ## Install what the tests require; run ruff, mypy and pytest.
+test: .venv/tests.installed  ## Install what the tests require; run ruff, mypy, import-linter and pytest.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
 
 benchmark: .venv/tests.installed  ## Measure the speed of the service; write tests/benchmarks/RESULTS.md (half an hour, requires wrk).

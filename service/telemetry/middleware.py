@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flask import Flask, Response, g, request
 
@@ -12,7 +12,7 @@ from service.telemetry.records import RequestObserver, RequestStats
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
-def register(app: Flask, observers: Iterable[RequestObserver]) -> None:
+def register(app: Flask, observers: Iterable[RequestObserver], clock: Callable[[], float] = time.monotonic) -> None:
     """Give every response of `app` its X-Request-ID (the request's or a new one), its Server-Timing (in milliseconds,
     by its W3C specification), and Cache-Control if it has none.
 
@@ -22,14 +22,14 @@ def register(app: Flask, observers: Iterable[RequestObserver]) -> None:
     def begin() -> None:
         asked = request.environ.get("HTTP_X_REQUEST_ID", "")
         request_id = asked if REQUEST_ID.fullmatch(asked) else make_request_id()
-        g.stats = RequestStats(request._get_current_object(), request_id, time.monotonic())  # type: ignore[attr-defined]
+        g.stats = RequestStats(request._get_current_object(), request_id, clock())  # type: ignore[attr-defined]
 
     def finish(response: Response) -> Response:
         stats: RequestStats = g.stats
-        _add_headers(response, stats)
+        _add_headers(response, stats, clock() - stats.started)
 
         def observe() -> None:
-            stats.status, stats.seconds = response.status_code, time.monotonic() - stats.started
+            stats.status, stats.seconds = response.status_code, clock() - stats.started
             for observer in observers:
                 observer(stats)
 
@@ -48,8 +48,8 @@ def make_request_id() -> str:
     return secrets.token_hex(16)
 
 
-def _add_headers(response: Response, stats: RequestStats) -> None:
-    timing = f"total;dur={1000 * (time.monotonic() - stats.started):.3f}"
+def _add_headers(response: Response, stats: RequestStats, seconds: float) -> None:
+    timing = f"total;dur={1000 * seconds:.3f}"
     if stats.served is not None:
         queue, inference = 1000 * stats.queue_seconds, 1000 * stats.inference_seconds
         timing = f"queue;dur={queue:.3f}, inference;dur={inference:.3f}, {timing}"

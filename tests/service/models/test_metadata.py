@@ -6,28 +6,55 @@ from typing import Any
 import pytest
 
 from service.errors import ModelUnavailable
-from service.models.metadata import Metadata, verify
+from service.models import saved_model_check
+from service.models.metadata import DECODE_FILE, DOCUMENTATION, END, PREDICT_FILE, Metadata, verify
+from service.settings import NAME
 from tests.service.conftest import edit_metadata
+from training import export, litert, task
 from training import metadata as training_metadata
 
 
-def test_a_whole_artifact_is_verified(barely_trained: Path) -> None:
-    whole = verify(barely_trained)
-    assert whole.metadata.query_example == "123+456"
-    assert whole.sha256 == hashlib.sha256((barely_trained / "checksums.txt").read_bytes()).hexdigest()
+def test_a_complete_artifact_is_verified(barely_trained: Path) -> None:
+    verified = verify(barely_trained)
+    assert verified.metadata.query_example == "123+456"
+    assert verified.sha256 == hashlib.sha256((barely_trained / "checksums.txt").read_bytes()).hexdigest()
 
 
-def test_both_packages_mean_the_same_metadata() -> None:
-    ours, theirs = (model.model_json_schema() for model in (Metadata, training_metadata.Metadata))
+class TestTwins:
+    """What training writes and the service reads is defined in both, since neither imports the other."""
 
-    def kind(schema: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in schema.items() if key in ("type", "items", "const", "$ref")}
+    def test_the_fields_of_the_metadata_have_the_same_types(self) -> None:
+        read, written = (model.model_json_schema() for model in (Metadata, training_metadata.Metadata))
 
-    for field, schema in ours["properties"].items():
-        assert kind(schema) == kind(theirs["properties"][field])
-    for name, definition in ours["$defs"].items():
-        for field, schema in definition["properties"].items():
-            assert kind(schema) == kind(theirs["$defs"][name]["properties"][field])
+        def type_of(schema: dict[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in schema.items() if key in ("type", "items", "const", "$ref")}
+
+        for field, schema in read["properties"].items():
+            assert type_of(schema) == type_of(written["properties"][field])
+        for name, definition in read["$defs"].items():
+            for field, schema in definition["properties"].items():
+                assert type_of(schema) == type_of(written["$defs"][name]["properties"][field])
+
+    def test_model_names_have_the_same_pattern(self) -> None:
+        assert f"^{NAME}$" == training_metadata.NAME_PATTERN
+
+    def test_the_files_have_the_same_names(self, artifact: Path) -> None:
+        assert (litert.SERVING, litert.DECODING) == (PREDICT_FILE, DECODE_FILE)
+        metadata = training_metadata.read(artifact)
+        for name in ("metadata.json", "checksums.txt"):
+            (artifact / name).unlink()
+        training_metadata.write(artifact, metadata)
+        assert verify(artifact).metadata.version == 1
+
+    def test_the_same_files_are_documentation(self) -> None:
+        # `evaluate` and `compare` write metadata.json, too; the service compares it with its checksum.
+        assert training_metadata.MUTABLE.pattern == rf"metadata\.json|{DOCUMENTATION.pattern}"
+
+    def test_the_end_of_an_answer_is_the_same_character(self) -> None:
+        assert task.ALPHABET[task.PAD] == END
+
+    def test_probabilities_have_the_same_tolerance(self) -> None:
+        assert export.TOLERANCE == saved_model_check.TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -47,7 +74,7 @@ def test_both_packages_mean_the_same_metadata() -> None:
         ("assets.extra/tf_serving_warmup_requests", b"", "has changed since it was exported"),
     ],
 )
-def test_a_damaged_artifact_is_named(artifact: Path, name: str, content: bytes | None, reason: str) -> None:
+def test_a_damaged_file_is_named(artifact: Path, name: str, content: bytes | None, reason: str) -> None:
     (artifact / name).unlink()
     if content is not None:
         (artifact / name).write_bytes(content)
@@ -72,13 +99,13 @@ def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
         ({"version": 2}, "describes adder version 2, which is not its folder"),
     ],
 )
-def test_metadata_that_breaks_the_contract_is_named(artifact: Path, changes: dict[str, Any], reason: str) -> None:
+def test_metadata_that_breaks_the_contract_is_refused(artifact: Path, changes: dict[str, Any], reason: str) -> None:
     edit_metadata(artifact, **changes)
     with pytest.raises(ModelUnavailable, match=re.escape(reason)):
         verify(artifact)
 
 
-def test_the_card_and_its_pictures_are_not_looked_at(artifact: Path) -> None:
+def test_the_model_card_and_its_pictures_are_not_compared(artifact: Path) -> None:
     (artifact / "MODEL_CARD.md").touch()
     (artifact / "encoder.png").touch()
     assert verify(artifact).metadata.version == 1

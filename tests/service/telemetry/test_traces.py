@@ -24,7 +24,7 @@ def app(tmp_path: Path) -> Flask:
 
 @pytest.fixture
 def spans(app: Flask) -> InMemorySpanExporter:
-    """What has been collected of the application's requests."""
+    """The exported spans of the application's requests."""
     provider, exporter = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     traces.trace_requests(app, provider)
@@ -35,21 +35,21 @@ def by_name(spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in spans.get_finished_spans()}
 
 
-def test_a_request_goes_on_its_caller_s_trace(app: Flask, spans: InMemorySpanExporter) -> None:
+def test_a_request_continues_the_trace_of_its_client(app: Flask, spans: InMemorySpanExporter) -> None:
     app.test_client().post("/predict", json={"query": "1+2"}, headers={"traceparent": TRACEPARENT})
-    made = by_name(spans)
-    assert made.keys() == {"POST /predict", "validation", "queue", "inference"}
-    assert {f"{span.context.trace_id:032x}" for span in made.values() if span.context} == {TRACE}
-    server = made.pop("POST /predict")
+    exported = by_name(spans)
+    assert exported.keys() == {"POST /predict", "validation", "queue", "inference"}
+    assert {f"{span.context.trace_id:032x}" for span in exported.values() if span.context} == {TRACE}
+    server = exported.pop("POST /predict")
     assert server.kind == SpanKind.SERVER
     assert server.context is not None
-    assert {span.parent.span_id for span in made.values() if span.parent} == {server.context.span_id}
+    assert {span.parent.span_id for span in exported.values() if span.parent} == {server.context.span_id}
 
 
-def test_what_is_inside_follows_one_on_the_other(app: Flask, spans: InMemorySpanExporter) -> None:
+def test_the_spans_of_a_request_follow_one_another(app: Flask, spans: InMemorySpanExporter) -> None:
     app.test_client().post("/predict/batch", json={"queries": ["1+2", "3+4"]})
-    made = by_name(spans)
-    order = [made[name] for name in ("POST /predict/batch", "validation", "queue", "inference")]
+    exported = by_name(spans)
+    order = [exported[name] for name in ("POST /predict/batch", "validation", "queue", "inference")]
     starts = [span.start_time or 0 for span in order]
     assert starts == sorted(starts)
     assert (order[2].end_time or 0) == pytest.approx(order[3].start_time, abs=2000)  # nanoseconds
@@ -59,7 +59,7 @@ def test_what_is_inside_follows_one_on_the_other(app: Flask, spans: InMemorySpan
     }  # fmt: skip
 
 
-def test_a_refused_query_was_validated_and_no_more(app: Flask, spans: InMemorySpanExporter) -> None:
+def test_a_refused_query_has_no_span_but_validation(app: Flask, spans: InMemorySpanExporter) -> None:
     assert app.test_client().post("/predict", json={"query": "1-2"}).status_code == 422
     assert by_name(spans).keys() == {"POST /predict", "validation"}
 
@@ -68,15 +68,15 @@ def test_a_stream_is_one_trace_that_ends_with_it(app: Flask, spans: InMemorySpan
     client = app.test_client()
     client.get("/predict/stream?query=1%2B2", headers={"traceparent": TRACEPARENT}, buffered=True)
     client.get("/health/live")
-    made = by_name(spans)
-    assert made.keys() == {"GET /predict/stream", "validation", "queue", "inference", "GET /health/live"}
-    assert made["inference"].context is not None
-    assert f"{made['inference'].context.trace_id:032x}" == TRACE
-    assert made["GET /health/live"].parent is None
+    exported = by_name(spans)
+    assert exported.keys() == {"GET /predict/stream", "validation", "queue", "inference", "GET /health/live"}
+    assert exported["inference"].context is not None
+    assert f"{exported['inference'].context.trace_id:032x}" == TRACE
+    assert exported["GET /health/live"].parent is None
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "another exporter than otlp"),
         ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "another protocol than http"),
@@ -84,16 +84,16 @@ def test_a_stream_is_one_trace_that_ends_with_it(app: Flask, spans: InMemorySpan
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_SDK_DISABLED": "true"}, ""),
     ],
 )
-def test_what_cannot_be_is_told(
-    app: Flask, caplog: pytest.LogCaptureFixture, environment: dict[str, str], said: str
+def test_settings_that_are_not_supported_are_logged(
+    app: Flask, caplog: pytest.LogCaptureFixture, environment: dict[str, str], message: str
 ) -> None:
     traces.start(app, environment)
-    assert said in caplog.text
-    assert bool(said) == bool(caplog.records)
-    assert app.wsgi_app.__name__ == "wsgi_app"  # as Flask has it
+    assert message in caplog.text
+    assert bool(message) == bool(caplog.records)
+    assert app.wsgi_app.__name__ == "wsgi_app"  # Flask's own: no request is traced
 
 
-def test_packages_that_are_missing_are_told_in_a_line(
+def test_missing_packages_are_logged_in_one_line(
     app: Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
@@ -104,7 +104,7 @@ def test_packages_that_are_missing_are_told_in_a_line(
     assert app.test_client().post("/predict", json={"query": "1+2"}).status_code == 200
 
 
-def test_who_wishes_for_none_imports_nothing() -> None:
+def test_without_traces_no_opentelemetry_is_imported() -> None:
     imported = run_conf(
         "import sys; from service.telemetry import traces; traces.start(None); print(*sys.modules)"
     ).stdout.split()
