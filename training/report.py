@@ -113,12 +113,12 @@ def wrong_shares(evidence: metadata.Evidence, folder: Path) -> Pictures:
     if evidence.domain.wrong < MIN_WRONG:
         return []
     figure = Figure(figsize=(7, 3))
-    groups = {"digits of the operands": evidence.by_operand_length, "digits carried": evidence.by_carries}
+    groups = {"digits of the operands": evidence.by_operand_length, "carries": evidence.by_carries}
     for axes, (label, parts) in zip(figure.subplots(1, 2), groups.items(), strict=True):
         bars = axes.bar(list(parts), [100 * part.wrong / part.queries for part in parts.values()])
         axes.bar_label(bars, [f"{part.wrong:,}" for part in parts.values()], fontsize=7)
         axes.tick_params(axis="x", labelsize=7)
-        axes.set(xlabel=label, ylabel="% answered wrongly")
+        axes.set(xlabel=label, ylabel="% wrong")
     figure.savefig(folder / "wrong_shares.png", dpi=120)
     caption = "Share of wrong answers by operand length and by carries; above each bar their number"
     return [("wrong_shares.png", caption)]

@@ -52,7 +52,7 @@ class Observer(Protocol):
 class RequestTerms(NamedTuple):
     """How long a request waits: at most `timeout_seconds`, and while `is_connected` returns True.
 
-    `started` is when it began to wait, by the monotonic clock; None is the time of the call.
+    `started` is when it began to wait, by the batcher's clock; None is the time of the call.
     """
 
     timeout_seconds: float = math.inf
@@ -72,9 +72,14 @@ class _QueueEntry:
     )  # fmt: skip
 
     def __init__(
-        self, function: Callable[[Any], list[Any]], queries: list[Any], terms: RequestTerms, deadline_seconds: float
+        self,
+        function: Callable[[Any], list[Any]],
+        queries: list[Any],
+        terms: RequestTerms,
+        deadline_seconds: float,
+        now: float,
     ) -> None:
-        self.arrived = now = time.monotonic()
+        self.arrived = now
         self.function = function
         self.queries = queries
         self.timeout_seconds = min(terms.timeout_seconds, deadline_seconds)
@@ -109,13 +114,15 @@ class Batcher:
         max_queue_size: int,
         deadline_seconds: float,
         observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`predict` takes 1 to `max_batch_size` queries."""
+        """`predict` takes 1 to `max_batch_size` queries. `clock` returns seconds, and never goes back."""
         self._predict = predict
         self._observer = observer
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
         self._deadline_seconds = deadline_seconds
+        self._clock = clock
         self._queue: deque[_QueueEntry] = deque()
         self._leader: _QueueEntry | None = None
         self.queue_size = 0  # in queries
@@ -141,7 +148,7 @@ class Batcher:
     def _wait(
         self, function: Callable[[Any], list[Any]], queries: list[Any], terms: RequestTerms, is_admitted: bool = False
     ) -> BatchResult[Any]:
-        entry = _QueueEntry(function, queries, terms, self._deadline_seconds)
+        entry = _QueueEntry(function, queries, terms, self._deadline_seconds, self._clock())
         if self.queue_size + len(queries) > self._max_queue_size and not is_admitted:
             entry.problem = QueueFull(self.queue_size, self._max_queue_size)
         else:
@@ -183,7 +190,7 @@ class Batcher:
         if not batch:
             return
         size = sum([len(queries) for _, queries in batch])
-        started = time.monotonic()
+        started = self._clock()
         try:
             outputs = iter(batch[0][0].function([query for _, queries in batch for query in queries]))
             for entry, queries in batch:
@@ -193,7 +200,7 @@ class Batcher:
             for entry, _ in batch:
                 self._fail(entry, InferenceError())
             return
-        seconds = time.monotonic() - started
+        seconds = self._clock() - started
         if batch[0][0].function is self._predict:
             self._observer.called(size)
         for entry, _ in batch:
@@ -210,7 +217,7 @@ class Batcher:
     def _take(self) -> list[tuple[_QueueEntry, list[Any]]]:
         """Take queued requests up to the batch size; the last may be split. Requests share a call of one function."""
         batch: list[tuple[_QueueEntry, list[Any]]] = []
-        room, now = self._max_batch_size, time.monotonic()
+        room, now = self._max_batch_size, self._clock()
         while self._queue and room:
             entry = self._queue[0]
             if batch and entry.function is not batch[0][0].function:

@@ -1,4 +1,4 @@
-"""A stand-in for the network, so that what is around it can be tested without TensorFlow."""
+"""A stand-in for a model, so that its surroundings are tested without an artifact, and a clock for tests to set."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gevent
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -45,15 +46,16 @@ SHA256 = "5f" * 32
 
 
 def tensor_info(dtype: str, *shape: int) -> dict[str, Any]:
-    """As protobuf writes a TensorInfo."""
+    """A TensorInfo, as protobuf writes it in JSON."""
     dimensions = [{"size": str(size), "name": ""} for size in shape]
     return {"name": "it:0", "dtype": dtype, "tensor_shape": {"dim": dimensions, "unknown_rank": False}}
 
 
 class StandIn:
-    """Answers a query with its own first operand: nobody can take that for a sum, or for another query's answer.
+    """An artifact and its engine, which answers a query with the first operand: neither a sum nor the answer of another
+    query.
 
-    Each character has a probability of a half, and the others the less the later they come in the alphabet.
+    Each character of the answer has a probability of a half; the others have less, in the order of the alphabet.
     """
 
     metadata = METADATA
@@ -77,7 +79,7 @@ class StandIn:
         return [self.answer(query) for query in queries]
 
     def answer(self, query: str) -> ModelOutput:
-        answer = query.split("+")[0][:4]  # of an occluded one too
+        answer = query.split("+")[0][:4]  # also of a query in which /explain has hidden a character
         probabilities = np.tile(np.linspace(0.06, 0.03, 12, dtype=np.float32), (4, 1))
         probabilities[range(4), [METADATA.alphabet.index(character) for character in answer.ljust(4)]] = 0.5
         return ModelOutput(answer, 0.5 ** min(len(answer) + 1, 4), probabilities)
@@ -87,7 +89,7 @@ class StandIn:
         yield from probabilities[: len(answer) + 1]
 
     def k_best(self, query: str, k: int) -> list[tuple[str, float]]:
-        """The answer, and the numbers behind it, each half as probable as the one before."""
+        """The answer and the numbers after it, each half as probable as the number before it."""
         answer, confidence, _ = self.answer(query)
         return [(str(int(answer) + place), confidence / 2**place) for place in range(k)]
 
@@ -106,9 +108,9 @@ def app_loading(load: Callable[[Path], Any], tmp_path: Path, *folders: str, **se
     return app
 
 
-def app_of(network: Any, tmp_path: Path, **settings: Any) -> Flask:
-    """An application that has loaded `network`."""
-    return app_loading(lambda _: network, tmp_path, "adder/1", **settings)
+def app_of(artifact: Any, tmp_path: Path, **settings: Any) -> Flask:
+    """An application that has loaded `artifact`."""
+    return app_loading(lambda _: artifact, tmp_path, "adder/1", **settings)
 
 
 @pytest.fixture
@@ -118,13 +120,33 @@ def client(tmp_path: Path) -> FlaskClient:
 
 @pytest.fixture
 def broken_client(tmp_path: Path) -> FlaskClient:
-    """Of an application that has nothing to serve."""
+    """The client of an application that has no model."""
     return create_app(Settings(artifacts=tmp_path)).test_client()
 
 
 def edit_metadata(artifact: Path, **changes: Any) -> None:
-    """Change the metadata, and its checksum with it, as a badly made artifact would have it."""
+    """Change the metadata and its checksum: an artifact that was exported with these values."""
     file, checksums = artifact / "metadata.json", artifact / "checksums.txt"
     before = hashlib.sha256(file.read_bytes()).hexdigest()
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     checksums.write_text(checksums.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
+
+
+class Clock:
+    """A clock that stands still until a test advances it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Run the event loop until the condition holds. Raises gevent.Timeout after 10 seconds."""
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0.001)

@@ -26,12 +26,12 @@ def weights(folder: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = tmp_path_factory.mktemp("unbroken")
+    folder = tmp_path_factory.mktemp("uninterrupted")
     return folder, run_training("train", folder, *SHORT)
 
 
 @pytest.fixture
-def unbroken(trained: tuple[Path, object]) -> Path:
+def uninterrupted(trained: tuple[Path, object]) -> Path:
     return trained[0]
 
 
@@ -43,23 +43,23 @@ def test_train_prints_loss_accuracy_and_progress(trained: tuple[Path, Any]) -> N
     assert "30/30 [" in training.stderr
 
 
-def test_equal_seeds_give_equal_weights(unbroken: Path, tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_weights(uninterrupted: Path, tmp_path: Path) -> None:
     run_training("train", tmp_path / "same", *SHORT)
-    assert weights(tmp_path / "same") == weights(unbroken)
+    assert weights(tmp_path / "same") == weights(uninterrupted)
     run_training("train", tmp_path / "other", *SHORT, "--seed", 2)
-    assert weights(tmp_path / "other") != weights(unbroken)
+    assert weights(tmp_path / "other") != weights(uninterrupted)
 
 
-def test_a_resumed_training_gives_the_same_weights(unbroken: Path, tmp_path: Path) -> None:
+def test_a_resumed_training_gives_the_same_weights(uninterrupted: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training", "train", str(tmp_path), *SHORT]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
         while not fit.checkpoint_file(tmp_path).exists():
             assert training.poll() is None
             time.sleep(0.01)
         training.send_signal(signal.SIGKILL)
-    assert weights(tmp_path) != weights(unbroken)
+    assert weights(tmp_path) != weights(uninterrupted)
     assert "epoch 1/3" not in run_training("train", tmp_path, *SHORT).stdout
-    assert weights(tmp_path) == weights(unbroken)
+    assert weights(tmp_path) == weights(uninterrupted)
 
 
 def test_fit_uses_each_part_for_its_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,10 +93,10 @@ def test_train_writes_a_tensorboard_log(tmp_path: Path) -> None:
     assert len(log.Tensors("epoch_loss")) == 2
 
 
-def test_train_leaves_a_finished_training_unchanged(unbroken: Path) -> None:
-    before = fit.checkpoint_file(unbroken).read_bytes()
-    assert run_training("train", unbroken, *SHORT).stdout.endswith("export it, or train into another folder\n")
-    assert fit.checkpoint_file(unbroken).read_bytes() == before
+def test_train_leaves_a_finished_training_unchanged(uninterrupted: Path) -> None:
+    before = fit.checkpoint_file(uninterrupted).read_bytes()
+    assert run_training("train", uninterrupted, *SHORT).stdout.endswith("export it, or train into another folder\n")
+    assert fit.checkpoint_file(uninterrupted).read_bytes() == before
 
 
 def test_train_refuses_an_unsupported_cell(tmp_path: Path) -> None:
@@ -105,15 +105,15 @@ def test_train_refuses_an_unsupported_cell(tmp_path: Path) -> None:
     assert refused.stderr.splitlines()[-1] == "Error: Invalid value for --cell: cho2014 supports gru"
 
 
-def test_train_refuses_a_folder_with_another_recipe(unbroken: Path) -> None:
-    refused = run_training("train", unbroken, *SHORT, "--seed", 7)
+def test_train_refuses_a_folder_with_another_recipe(uninterrupted: Path) -> None:
+    refused = run_training("train", uninterrupted, *SHORT, "--seed", 7)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: {unbroken} contains another training")
+    assert refused.stderr.startswith(f"error: {uninterrupted} contains another training")
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_checkpoint_without_a_recipe_is_refused(unbroken: Path, tmp_path: Path) -> None:
-    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+def test_a_checkpoint_without_a_recipe_is_refused(uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
     (tmp_path / "recipe.json").unlink()
     refused = run_training("train", tmp_path, *SHORT)
     assert refused.stderr == (
@@ -137,8 +137,10 @@ def test_read_checkpoint_names_a_damaged_file(tmp_path: Path) -> None:
     ("text", "message"),
     [(None, "missing or damaged"), ("[", "missing or damaged"), ("[]", "has fewer epochs than the checkpoint")],
 )
-def test_epochs_file_must_match_the_checkpoint(unbroken: Path, tmp_path: Path, text: str | None, message: str) -> None:
-    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+def test_epochs_file_must_match_the_checkpoint(
+    uninterrupted: Path, tmp_path: Path, text: str | None, message: str
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
     (tmp_path / "epochs.json").unlink()
     if text is not None:
         (tmp_path / "epochs.json").write_text(text)
@@ -148,8 +150,8 @@ def test_epochs_file_must_match_the_checkpoint(unbroken: Path, tmp_path: Path, t
     assert message in line
 
 
-def test_a_training_without_a_checkpoint_names_its_command(unbroken: Path, tmp_path: Path) -> None:
-    shutil.copy(unbroken / "recipe.json", tmp_path)
+def test_a_training_without_a_checkpoint_names_its_command(uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copy(uninterrupted / "recipe.json", tmp_path)
     with pytest.raises(TrainingError, match=r"has no finished epoch: run `python -m training train .*` to its end"):
         fit.read_checkpoint(tmp_path)
 

@@ -61,8 +61,8 @@ def test_report_writes_card_and_pictures_with_valid_checksums(artifact: Path, th
     if shutil.which("dot") is None:
         missing("graphviz")
     metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": thirty_wrong}))
-    told = run_training("report", artifact)
-    assert told.stdout == f"{artifact / 'MODEL_CARD.md'}\n", told.stderr
+    reported = run_training("report", artifact)
+    assert reported.stdout == f"{artifact / 'MODEL_CARD.md'}\n", reported.stderr
     shown = [file for file, _ in pictures((artifact / "MODEL_CARD.md").read_text())]
     assert shown == ["encoder.png", "decoder.png", "learning_curves.png", "wrong_shares.png", "wrong_answers.png"]
     for file in shown:

@@ -1,0 +1,70 @@
+import math
+
+import gevent
+import gevent.socket
+import pytest
+
+from service.models.event_loop import extend_deadline, is_alone, poll_event_loop, request_started
+
+
+def test_a_poll_returns_after_the_sockets_were_served() -> None:
+    received: list[bytes] = []
+
+    def serve(server: gevent.socket.socket) -> None:
+        while data := server.recv(1):
+            received.append(data)
+
+    pairs = [gevent.socket.socketpair() for _ in range(3)]
+    servers = [gevent.spawn(serve, server) for _, server in pairs]
+    gevent.sleep(0)  # each waits in its socket
+    for client, _ in pairs:
+        client.send(b"x")
+    assert received == []
+    poll_event_loop()
+    assert received == [b"x"] * 3
+    for client, _ in pairs:
+        client.close()
+    gevent.joinall(servers, timeout=10)
+    for _, server in pairs:
+        server.close()
+
+
+def test_a_poll_waits_for_no_socket_and_no_timer() -> None:
+    fired: list[bool] = []
+    timer = gevent.spawn_later(3600, fired.append, True)
+    client, server = gevent.socket.socketpair()
+    with client, server:
+        waiting = gevent.spawn(server.recv, 1)
+        poll_event_loop()
+        assert not waiting.ready()
+        client.close()
+        waiting.join(10)
+    assert not fired
+    timer.kill()
+
+
+def test_a_poll_runs_greenlets_that_are_ready() -> None:
+    started: list[int] = []
+    for number in range(3):
+        gevent.spawn(started.append, number)
+    poll_event_loop()
+    assert started == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("connections", "alone"), [(0, False), (1, True), (2, False)])
+def test_one_open_connection_is_alone(monkeypatch: pytest.MonkeyPatch, connections: int, alone: bool) -> None:
+    for connection in range(connections):
+        monkeypatch.setitem(request_started, connection, None)
+    assert is_alone() == alone
+
+
+def test_extend_deadline_starts_the_time_limits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(request_started, "client", -math.inf)
+    monkeypatch.setitem(request_started, "other client", -math.inf)
+    extend_deadline("client")
+    assert [math.isfinite(started or 0) for started in request_started.values()] == [True, False]
+
+
+def test_extend_deadline_adds_no_unknown_client() -> None:
+    extend_deadline(None)  # as without gunicorn
+    assert request_started == {}
