@@ -1,6 +1,5 @@
 """A model that tests hold in a call, so that requests wait in its queue."""
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import gevent
@@ -9,7 +8,7 @@ from gevent.event import Event
 from werkzeug.test import TestResponse
 
 from service.models.engines.model_output import ModelOutput
-from tests.service.conftest import StandIn
+from tests.service.conftest import StandIn, wait_until
 
 PLACES = 4  # in the queue of `fill_queue`
 
@@ -29,13 +28,6 @@ class GatedModel(StandIn):
 
     def open(self) -> None:
         self.opened.set()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Run the event loop until the condition holds. Raises gevent.Timeout after 10 seconds."""
-    with gevent.Timeout(10):
-        while not condition():
-            gevent.sleep(0.001)
 
 
 def queue_size(app: Flask) -> int:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.conftest import app_of
-from tests.service.rest.gated_model import GatedModel, queue_size, start_leader, start_request, statuses, wait_until
+from tests.service.conftest import app_of, wait_until
+from tests.service.rest.gated_model import GatedModel, queue_size, start_leader, start_request, statuses
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from service.rest.connection import RequestContext
 from service.rest.inference import build_response, resolve_model
 from service.rest.schemas import BatchRequest, PredictRequest
 from service.telemetry.records import RequestStats
-from tests.service.conftest import StandIn, app_loading, app_of
+from tests.service.conftest import StandIn, app_loading, app_of, wait_until
 from tests.service.rest.gated_model import (
     PLACES,
     GatedModel,
@@ -23,7 +23,6 @@ from tests.service.rest.gated_model import (
     queue_size,
     start_leader,
     statuses,
-    wait_until,
 )
 
 TENSOR = {"name": "query", "datatype": "BYTES", "shape": [1], "data": ["1+1"]}
