@@ -10,8 +10,9 @@ from flask.testing import FlaskClient
 from tests.service.conftest import StandIn, app_of
 
 
-def refused(client: FlaskClient, body: bytes, **more: Any) -> tuple[int, str, str]:
-    response = client.post("/predict", data=body, **{"content_type": "application/json", **more})
+def refusal(client: FlaskClient, body: bytes, **options: Any) -> tuple[int, str, str]:
+    """The status, type and detail of the problem of a body."""
+    response = client.post("/predict", data=body, **{"content_type": "application/json", **options})
     problem = response.get_json(force=True)
     assert response.mimetype == "application/problem+json"
     assert problem["status"] == response.status_code
@@ -30,49 +31,49 @@ def refused(client: FlaskClient, body: bytes, **more: Any) -> tuple[int, str, st
         ('{"query": "1+1"}'.encode("utf-8-sig"), "Unexpected UTF-8 BOM (decode using utf-8-sig)"),
     ],
 )
-def test_what_is_not_json_is_refused(client: FlaskClient, body: bytes, detail: str) -> None:
-    status, kind, sentence = refused(client, body)
-    assert (status, kind) == (400, "/problems/unreadable")
-    assert sentence.startswith(detail)
+def test_a_body_that_is_not_json_is_refused(client: FlaskClient, body: bytes, detail: str) -> None:
+    status, problem, message = refusal(client, body)
+    assert (status, problem) == (400, "/problems/unreadable")
+    assert message.startswith(detail)
 
 
-def test_what_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+def test_json_with_too_many_levels_is_refused(tmp_path: Path) -> None:
     client = app_of(StandIn(), tmp_path).test_client()
-    assert refused(client, b"[" * 100_000) == (400, "/problems/unreadable", "arrays or objects are nested too deep")
+    assert refusal(client, b"[" * 100_000) == (400, "/problems/unreadable", "arrays or objects are nested too deep")
 
 
-def test_a_number_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    status, kind, detail = refused(app_of(StandIn(), tmp_path).test_client(), b'{"query": ' + b"9" * 5000 + b"}")
-    assert (status, kind) == (400, "/problems/unreadable")
+def test_a_number_with_too_many_digits_is_refused(tmp_path: Path) -> None:
+    status, problem, detail = refusal(app_of(StandIn(), tmp_path).test_client(), b'{"query": ' + b"9" * 5000 + b"}")
+    assert (status, problem) == (400, "/problems/unreadable")
     assert detail == "a number has more digits than can be read"
 
 
-def test_a_key_may_stand_once(client: FlaskClient) -> None:
-    status, kind, detail = refused(client, b'{"query": "1+1", "query": "2+2"}')
-    assert (status, kind) == (400, "/problems/duplicate-key")
+def test_a_duplicate_key_is_refused(client: FlaskClient) -> None:
+    status, problem, detail = refusal(client, b'{"query": "1+1", "query": "2+2"}')
+    assert (status, problem) == (400, "/problems/duplicate-key")
     assert detail == "the key 'query' appears twice in one object: name each field once"
 
 
-def test_an_object_with_very_many_keys_is_refused(tmp_path: Path) -> None:
+def test_an_object_with_too_many_keys_is_refused(tmp_path: Path) -> None:
     body = b"{" + b",".join(b'"%d":1' % key for key in range(80_000)) + b"}"
-    status, kind, detail = refused(app_of(StandIn(), tmp_path).test_client(), body)
-    assert (status, kind) == (400, "/problems/unreadable")
+    status, problem, detail = refusal(app_of(StandIn(), tmp_path).test_client(), body)
+    assert (status, problem) == (400, "/problems/unreadable")
     assert detail == "an object has 80000 keys, and at most 100 are read"
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_another_content_type_is_refused(client: FlaskClient, content_type: str) -> None:
-    status, kind, _ = refused(client, b'{"query": "1+1"}', content_type=content_type)
-    assert (status, kind) == (415, "/problems/wrong-content-type")
+    status, problem, _ = refusal(client, b'{"query": "1+1"}', content_type=content_type)
+    assert (status, problem) == (415, "/problems/wrong-content-type")
 
 
-def test_a_charset_may_be_named(client: FlaskClient) -> None:
+def test_a_content_type_may_have_a_charset(client: FlaskClient) -> None:
     body, content_type = b'{"query": "1+1"}', "application/json; charset=utf-8"
     assert client.post("/predict", data=body, content_type=content_type).status_code == 200
 
 
 def test_a_body_above_the_limit_is_refused(client: FlaskClient) -> None:
-    assert refused(client, b" " * 1001)[:2] == (413, "/problems/too-large")
+    assert refusal(client, b" " * 1001)[:2] == (413, "/problems/too-large")
 
 
 def test_a_body_at_the_limit_is_read(client: FlaskClient) -> None:
@@ -81,7 +82,7 @@ def test_a_body_at_the_limit_is_read(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_a_compressed_body_is_unpacked(client: FlaskClient, encoding: str, compress: Any) -> None:
+def test_a_compressed_body_is_decompressed(client: FlaskClient, encoding: str, compress: Any) -> None:
     def post(body: bytes) -> Any:
         headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
         response = client.post("/predict", data=body, headers=headers)
@@ -93,23 +94,23 @@ def test_a_compressed_body_is_unpacked(client: FlaskClient, encoding: str, compr
     assert (status, problem["detail"]) == (400, "the compressed body ends early: send it again")
     status, problem = post(body)
     assert (status, problem["detail"]) == (400, f"the body is not compressed with {encoding}, or is damaged")
-    for unpacked in (1001, 100_000):
-        status, problem = post(compress(b" " * unpacked))
+    for decompressed_bytes in (1001, 100_000):
+        status, problem = post(compress(b" " * decompressed_bytes))
         assert (status, problem["type"]) == (413, "/problems/too-large")
 
 
-def test_no_more_is_unpacked_than_may_be_there(tmp_path: Path) -> None:
+def test_decompression_stops_at_the_limit(tmp_path: Path) -> None:
     client = app_of(StandIn(), tmp_path, max_body_bytes=100_000).test_client()
     bomb = gzip.compress(bytes(50_000_000))
     assert len(bomb) < 100_000
     tracemalloc.start()
-    assert refused(client, bomb, headers={"Content-Encoding": "gzip"})[:2] == (413, "/problems/too-large")
+    assert refusal(client, bomb, headers={"Content-Encoding": "gzip"})[:2] == (413, "/problems/too-large")
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 5_000_000
 
 
-def test_another_compression_is_refused(client: FlaskClient) -> None:
-    status, kind, detail = refused(client, b"{}", headers={"Content-Encoding": "br"})
-    assert (status, kind) == (415, "/problems/wrong-content-encoding")
+def test_another_content_encoding_is_refused(client: FlaskClient) -> None:
+    status, problem, detail = refusal(client, b"{}", headers={"Content-Encoding": "br"})
+    assert (status, problem) == (415, "/problems/wrong-content-encoding")
     assert detail == "the content encoding is 'br': send the body as it is, or in gzip or deflate"

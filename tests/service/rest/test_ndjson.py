@@ -7,30 +7,30 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.app import create_app
-from service.settings import Settings
 from tests.service.conftest import Failing, app_of
+from tests.service.rest.gated_model import PLACES, GatedModel, fill_queue, start_leader, statuses
 
 
-def answered(client: FlaskClient, body: bytes, **more: Any) -> list[Any]:
-    response = client.post("/predict/batch", data=body, content_type="application/x-ndjson", **more)
+def answer(client: FlaskClient, body: bytes, **options: Any) -> list[Any]:
+    """The lines of the response to a body of lines."""
+    response = client.post("/predict/batch", data=body, content_type="application/x-ndjson", **options)
     assert (response.status_code, response.mimetype) == (200, "application/x-ndjson")
     assert response.text.endswith("\n") or not response.text
     return [json.loads(line) for line in response.text.splitlines()]
 
 
-def test_each_line_is_answered_as_a_request_of_its_own(client: FlaskClient) -> None:
+def test_a_line_has_the_response_of_post_predict(client: FlaskClient) -> None:
     lines = [
         {"query": "1+2"},
         {"query": " 3 + 4", "alternatives": 1, "min_confidence": 0.9},
         {"query": "5+6", "version": 1},
     ]
     body = "\n".join(map(json.dumps, lines)).encode()
-    assert answered(client, body) == [client.post("/predict", json=line).get_json() for line in lines]
+    assert answer(client, body) == [client.post("/predict", json=line).get_json() for line in lines]
 
 
-def test_a_bad_line_has_its_problem_in_its_place(client: FlaskClient) -> None:
-    first, *problems, last = answered(
+def test_an_invalid_line_has_its_problem_in_its_place(client: FlaskClient) -> None:
+    first, *problems, last = answer(
         client,
         b"""{"query":"1+2"}
 x
@@ -47,55 +47,54 @@ x
     assert problems[1]["errors"][0]["pointer"] == "#/query"
 
 
-def test_empty_lines_are_none(client: FlaskClient) -> None:
-    assert len(answered(client, b'\n\n{"query":"1+2"}\r\n  \n{"query":"1+2"}\n\n')) == 2
-    assert answered(client, b"") == []
+def test_blank_lines_are_skipped(client: FlaskClient) -> None:
+    assert len(answer(client, b'\n\n{"query":"1+2"}\r\n  \n{"query":"1+2"}\n\n')) == 2
+    assert answer(client, b"") == []
 
 
-def test_a_failed_call_is_a_problem_of_its_lines(tmp_path: Path) -> None:
-    lines = answered(app_of(Failing(), tmp_path).test_client(), b'{"query":"1+2"}\n' * 3)
+def test_a_failed_call_is_a_problem_of_each_line(tmp_path: Path) -> None:
+    lines = answer(app_of(Failing(), tmp_path).test_client(), b'{"query":"1+2"}\n' * 3)
     assert [line["type"] for line in lines] == ["/problems/inference-failed"] * 3
 
 
-def test_a_service_that_has_loaded_nothing_is_not_ready_for_lines_either(tmp_path: Path) -> None:
-    client = create_app(Settings(artifacts=tmp_path)).test_client()
-    response = client.post("/predict/batch", data=b'{"query":"1+2"}', content_type="application/x-ndjson")
+def test_without_a_model_the_status_is_503(broken_client: FlaskClient) -> None:
+    response = broken_client.post("/predict/batch", data=b'{"query":"1+2"}', content_type="application/x-ndjson")
     assert (response.status_code, response.mimetype) == (503, "application/problem+json")
 
 
-def test_a_body_that_ends_early_is_told_after_what_came(client: FlaskClient) -> None:
-    *answers, problem = answered(client, b'{"query":"1+2"}\n{"query":', environ_overrides={"CONTENT_LENGTH": "100"})
+def test_an_incomplete_body_is_reported_after_its_lines(client: FlaskClient) -> None:
+    *answers, problem = answer(client, b'{"query":"1+2"}\n{"query":', environ_overrides={"CONTENT_LENGTH": "100"})
     assert [answer["answer"] for answer in answers] == ["1"]
     assert (problem["type"], problem["detail"][:22]) == ("/problems/incomplete", "the body has 25 bytes,")
 
 
-def test_a_line_has_a_limit(client: FlaskClient) -> None:
+def test_a_line_that_is_too_long_is_reported(client: FlaskClient) -> None:
     body = b'{"query":"1+2"}\n' + b" " * 200_000 + b'{"query":"1+2"}\n'
-    *answers, problem = answered(client, body)
+    *answers, problem = answer(client, body)
     assert [answer["answer"] for answer in answers] == ["1"]
     assert (problem["type"], problem["detail"]) == ("/problems/unreadable", "a line has more than 1000 bytes")
 
 
-class Endless:
-    """A body that is asked for no more than is wanted."""
+class EndlessBody:
+    """A body without an end, which counts the bytes that are read."""
 
     def __init__(self) -> None:
-        self.given = 0
+        self.read_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
-        self.given += size
+        self.read_bytes += size
         return b'{"query":"1+2"}\n' * (size // 16)
 
 
-def test_no_more_is_read_than_was_answered(client: FlaskClient) -> None:
-    body = Endless()
+def test_lines_are_read_as_their_responses_are_sent(client: FlaskClient) -> None:
+    body = EndlessBody()
     response = client.post(
         "/predict/batch", content_type="application/x-ndjson", environ_overrides={"wsgi.input": body}, buffered=False
     )
     blocks = iter(response.iter_encoded())
     for number in range(1, 3):
         assert [next(blocks).count(b"\n") for _ in range(64)] == [64] * 64
-        assert body.given == number * 65_536
+        assert body.read_bytes == number * 65_536
     response.close()
 
 
@@ -106,20 +105,49 @@ def test_no_more_is_read_than_was_answered(client: FlaskClient) -> None:
         ({"Content-Encoding": "gzip"}, 415, "/problems/wrong-content-encoding"),
     ],
 )
-def test_a_bad_header_is_told_once(client: FlaskClient, headers: dict[str, str], status: int, problem: str) -> None:
+def test_a_bad_header_is_reported_once(client: FlaskClient, headers: dict[str, str], status: int, problem: str) -> None:
     response = client.post("/predict/batch", data=b"x", content_type="application/x-ndjson", headers=headers)
     assert (response.status_code, response.get_json(force=True)["type"]) == (status, problem)
 
 
+def test_a_full_queue_is_reported_in_each_line(tmp_path: Path) -> None:
+    model = GatedModel()
+    app = app_of(model, tmp_path, max_batch_queries=1, max_queued_queries=PLACES)
+    admitted = [start_leader(app, model), *fill_queue(app)]
+    lines = answer(app.test_client(), b'{"query":"1+2"}\n{"query":"3+4","alternatives":2}\n')
+    model.open()
+    assert [line["type"] for line in lines] == ["/problems/queue-full"] * 2
+    assert statuses(admitted) == [200] * len(admitted)
+
+
+def test_alternatives_report_a_queue_that_fills_up(tmp_path: Path) -> None:
+    model = GatedModel()
+    app = app_of(model, tmp_path, max_batch_queries=1, max_queued_queries=PLACES)
+    body = b'{"query":"1+2"}\n{"query":"3+4","alternatives":2}\n{"query":"5+6"}\n'
+    leader = start_leader(app, model, path="/predict/batch", data=body, content_type="application/x-ndjson")
+    waiting = fill_queue(app)
+    model.open()
+    first, refused, last = map(json.loads, leader.get(timeout=10).text.splitlines())
+    assert (first["answer"], last["answer"]) == ("1", "5")
+    assert (refused["status"], refused["type"]) == (503, "/problems/queue-full")
+    assert statuses(waiting) == [200] * PLACES
+
+
+def test_a_deadline_is_reported_in_each_line(client: FlaskClient) -> None:
+    body = b'{"query":"1+2"}\n{"query":"3+4","alternatives":2}\n'
+    lines = answer(client, body, headers={"Request-Timeout": "1e-9"})
+    assert [line["type"] for line in lines] == ["/problems/deadline-exceeded"] * 2
+
+
 @given(st.lists(st.binary(max_size=40), max_size=20))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_every_line_that_is_not_empty_is_answered(client: FlaskClient, lines: list[bytes]) -> None:
+def test_every_line_that_is_not_blank_is_answered(client: FlaskClient, lines: list[bytes]) -> None:
     body = b"\n".join(lines)
-    assert len(answered(client, body)) == sum(bool(line.strip()) for line in body.split(b"\n"))
+    assert len(answer(client, body)) == sum(bool(line.strip()) for line in body.split(b"\n"))
 
 
 @pytest.mark.parametrize("length", [65_535, 65_536, 65_537])
-def test_a_line_may_lie_across_two_reads(client: FlaskClient, length: int) -> None:
+def test_a_line_may_span_two_reads(client: FlaskClient, length: int) -> None:
     lines = [b'{"query":"%d+1"}' % (number % 1000) for number in range(length // 15)]
-    answers = answered(client, b"\n".join(lines))
+    answers = answer(client, b"\n".join(lines))
     assert [answer["answer"] for answer in answers] == [str(number % 1000) for number in range(len(lines))]

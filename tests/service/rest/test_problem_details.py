@@ -8,7 +8,7 @@ from service.errors import FieldError, Invalid, QueueFull
 from service.rest import problem_details
 
 
-def test_an_unknown_route_is_a_problem(client: FlaskClient) -> None:
+def test_an_unknown_path_is_a_problem(client: FlaskClient) -> None:
     response = client.get("/nothing")
     assert response.status_code == 404
     assert response.mimetype == "application/problem+json"
@@ -20,7 +20,7 @@ def test_an_unknown_route_is_a_problem(client: FlaskClient) -> None:
     }
 
 
-def test_a_wrong_method_is_a_problem_that_names_the_right_one(client: FlaskClient) -> None:
+def test_a_wrong_method_is_a_problem_with_allow(client: FlaskClient) -> None:
     response = client.get("/predict")
     assert response.status_code == 405
     assert response.allow is not None
@@ -29,11 +29,11 @@ def test_a_wrong_method_is_a_problem_that_names_the_right_one(client: FlaskClien
 
 
 @pytest.mark.parametrize("path", ["//predict", "/predict/", "/PREDICT", "/predict/batch/1", "/%00", "/é"])
-def test_a_path_written_wrongly_is_not_sent_elsewhere(client: FlaskClient, path: str) -> None:
+def test_a_misspelled_path_is_not_redirected(client: FlaskClient, path: str) -> None:
     assert client.post(path, json={"query": "1+1"}).status_code == 404
 
 
-def test_a_mistake_of_ours_is_a_problem_without_a_traceback(client: FlaskClient) -> None:
+def test_an_internal_error_is_a_problem_without_a_traceback(client: FlaskClient) -> None:
     client.application.add_url_rule("/broken", view_func=lambda: str(1 / 0))
     response = client.get("/broken")
     assert response.status_code == 500
@@ -43,25 +43,25 @@ def test_a_mistake_of_ours_is_a_problem_without_a_traceback(client: FlaskClient)
 
 @pytest.mark.parametrize("dialect", ["/v1", "/v2"])
 def test_a_dialect_has_error_documents(dialect: str) -> None:
-    def fail(kind: str) -> NoReturn:
+    def fail(name: str) -> NoReturn:
         problems = {"full": QueueFull(3, 4), "invalid": Invalid([FieldError(pointer="#/x", detail="it is wrong")], 2)}
-        raise problems[kind]
+        raise problems[name]
 
     app, routes = Flask(__name__), Blueprint("dialect", __name__, url_prefix=dialect)
     problem_details.register(app)
     problem_details.register_error_documents(routes)
-    routes.add_url_rule("/<kind>", view_func=fail)
+    routes.add_url_rule("/<name>", view_func=fail)
     app.register_blueprint(routes)
     client = app.test_client()
-    answered = {kind: client.get(f"{dialect}/{kind}") for kind in ("full", "invalid", "mistake")}
-    assert {kind: response.status_code for kind, response in answered.items()} == {
+    responses = {name: client.get(f"{dialect}/{name}") for name in ("full", "invalid", "unexpected")}
+    assert {name: response.status_code for name, response in responses.items()} == {
         "full": 503,
         "invalid": 400,
-        "mistake": 500,
+        "unexpected": 500,
     }
-    assert {kind: response.json for kind, response in answered.items()} == {
+    assert {name: response.json for name, response in responses.items()} == {
         "full": {"error": "3 queries are in the queue, and the limit is 4: try again"},
         "invalid": {"error": "#/x: it is wrong (and 1 more)"},
-        "mistake": {"error": "internal error: see the log of the service"},
+        "unexpected": {"error": "internal error: see the log of the service"},
     }
-    assert answered["full"].headers["Retry-After"] == "1"
+    assert responses["full"].headers["Retry-After"] == "1"

@@ -20,12 +20,12 @@ def read(query: str) -> str:
 
 
 @given(operands, operands, spaces, spaces, spaces, spaces)
-def test_every_query_is_read_whatever_its_spaces(a: str, b: str, s: str, t: str, u: str, v: str) -> None:
+def test_a_query_may_have_spaces_around_its_parts(a: str, b: str, s: str, t: str, u: str, v: str) -> None:
     assert read(f"{s}{a}{t}+{u}{b}{v}") == f"{a}+{b}"
 
 
 @given(st.text("0123456789+ -\n٣", max_size=9) | st.text())
-def test_what_is_read_has_the_form_of_the_artifact(text: str) -> None:
+def test_a_valid_query_matches_the_pattern_of_the_artifact(text: str) -> None:
     try:
         query = read(text)
     except ValidationError:
@@ -34,18 +34,17 @@ def test_what_is_read_has_the_form_of_the_artifact(text: str) -> None:
     assert query == text.replace(" ", "")
 
 
-@pytest.mark.timeout(20)
-def test_a_million_spaces_take_no_time() -> None:
+def test_a_million_spaces_cause_no_backtracking() -> None:
     with pytest.raises(ValidationError):
         read("1" + " " * 1_000_000 + "1")
 
 
 @pytest.mark.parametrize("query", ["0+0", "999+999", "999+0", "0+999"])
-def test_the_corners_are_queries(query: str) -> None:
+def test_the_smallest_and_largest_operands_are_valid(query: str) -> None:
     assert read(query) == query
 
 
-def test_the_artifact_names_the_largest_operand() -> None:
+def test_the_largest_operand_is_that_of_the_artifact() -> None:
     limits = Limits(
         Metadata.model_construct(
             **dict(METADATA) | {"largest_operand": 99, "query_pattern": r"^[0-9]{1,2}\+[0-9]{1,2}$"}
@@ -56,7 +55,7 @@ def test_the_artifact_names_the_largest_operand() -> None:
         PredictRequest.model_validate({"query": "100+1"}, context=limits)
 
 
-def test_the_artifact_has_the_last_word_on_the_form() -> None:
+def test_a_query_must_match_the_pattern_of_the_artifact() -> None:
     limits = Limits(
         Metadata.model_construct(**dict(METADATA) | {"query_pattern": r"[1-9]\+[1-9]"}), max_batch_queries=10
     )

@@ -8,9 +8,8 @@ from service.models.engines.model_output import ModelOutput
 from tests.service.conftest import METADATA, SHA256, StandIn, app_of
 
 
-class Reads(StandIn):
-    """Each character of the answer is a copy of one of the query, and as likely as 0.8 where that can be read; where it
-    is hidden, 0.1."""
+class Copying(StandIn):
+    """Answers with the first two characters of the query, each with probability 0.8, or 0.1 if it is hidden."""
 
     def answer(self, query: str) -> ModelOutput:
         probabilities = np.zeros((4, 12), np.float32)
@@ -22,12 +21,12 @@ class Reads(StandIn):
         return ModelOutput(query[:2], 0.64, probabilities)
 
 
-def test_the_matrix_says_which_character_matters_to_which(tmp_path: Path) -> None:
-    response = app_of(Reads(), tmp_path).test_client().post("/explain", json={"query": "12+3"})
-    explained = response.get_json()
-    matrix = explained.pop("matrix")
+def test_the_matrix_has_the_falls_of_the_probabilities(tmp_path: Path) -> None:
+    response = app_of(Copying(), tmp_path).test_client().post("/explain", json={"query": "12+3"})
+    explanation = response.get_json()
+    matrix = explanation.pop("matrix")
     assert np.array(matrix) == pytest.approx(np.array([[0.7, 0, 0], [0, 0.7, 0], [0, 0, 0], [0, 0, 0]]))
-    assert explained == {
+    assert explanation == {
         "query": "12+3",
         "answer": "12",
         "confidence": 0.64,
@@ -37,6 +36,6 @@ def test_the_matrix_says_which_character_matters_to_which(tmp_path: Path) -> Non
     }
 
 
-def test_a_bad_query_is_refused_as_everywhere(client: FlaskClient) -> None:
+def test_an_invalid_query_is_refused(client: FlaskClient) -> None:
     problem = client.post("/explain", json={"query": "1"}).get_json(force=True)
     assert (problem["status"], problem["example"]) == (422, {"query": "123+456"})

@@ -7,7 +7,7 @@ from service.settings import Settings
 from tests.service.conftest import SHA256, StandIn, app_of
 
 
-def test_a_worker_that_cannot_load_lives_and_says_so(tmp_path: Path) -> None:
+def test_a_worker_without_a_model_is_live_and_not_ready(tmp_path: Path) -> None:
     app = create_app(Settings(artifacts=tmp_path))
     assert not app.extensions["repository"].load()
     client = app.test_client()
@@ -19,10 +19,10 @@ def test_a_worker_that_cannot_load_lives_and_says_so(tmp_path: Path) -> None:
     assert client.post("/predict", json={"query": "1+1"}).status_code == 503
 
 
-def test_a_loaded_worker_is_ready(tmp_path: Path) -> None:
+def test_a_worker_with_a_model_is_ready(tmp_path: Path) -> None:
     response = app_of(StandIn(), tmp_path).test_client().get("/health/ready")
     assert response.json == {"status": "ready", "models": [{"name": "adder", "version": 1, "sha256": SHA256}]}
 
 
-def test_a_probe_answers_head_too(client: FlaskClient) -> None:
+def test_a_probe_can_use_head(client: FlaskClient) -> None:
     assert client.head("/health/ready").status_code == 200

@@ -7,6 +7,8 @@ from tests.service.conftest import EVIDENCE, METADATA, SHA256, StandIn, app_load
 
 
 class Other(StandIn):
+    """Answers with the second operand, backwards."""
+
     metadata = METADATA.model_copy(update={"name": "other", "architecture": "cho2014", "evidence": EVIDENCE})
 
     def answer(self, query: str) -> ModelOutput:
@@ -14,12 +16,12 @@ class Other(StandIn):
 
 
 def client_of(tmp_path: Path) -> FlaskClient:
-    """Over two models: the second answers with the second operand, spelled backwards."""
+    """The client of an application with two models."""
     models = {"adder": StandIn(), "other": Other()}
     return app_loading(lambda folder: models[folder.parent.name], tmp_path, "adder/1", "other/1").test_client()
 
 
-def test_the_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
+def test_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
     adder, other = client_of(tmp_path).get("/models").get_json()["models"]
     assert adder == {
         "name": "adder",
@@ -32,17 +34,17 @@ def test_the_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
     assert (other["name"], other["architecture"], other["evidence"]) == ("other", "cho2014", EVIDENCE.model_dump())
 
 
-def test_the_model_that_is_named_answers(tmp_path: Path) -> None:
+def test_a_request_can_name_the_model(tmp_path: Path) -> None:
     client = client_of(tmp_path)
-    answered = client.post("/predict", json={"query": "12+34", "model": "other", "version": 1}).get_json()
-    assert (answered["answer"], answered["model"]) == ("43", {"name": "other", "version": 1, "sha256": SHA256})
+    prediction = client.post("/predict", json={"query": "12+34", "model": "other", "version": 1}).get_json()
+    assert (prediction["answer"], prediction["model"]) == ("43", {"name": "other", "version": 1, "sha256": SHA256})
     assert client.post("/predict", json={"query": "12+34"}).get_json()["answer"] == "12"
     batch = client.post("/predict/batch", json={"queries": ["1+2", "3+4"], "model": "other"}).get_json()
     assert [prediction["answer"] for prediction in batch["predictions"]] == ["2", "4"]
     assert batch["model"] == {"name": "other", "version": 1, "sha256": SHA256}
 
 
-def test_an_unknown_model_is_a_404_that_names_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_model_is_a_404_that_lists_the_models(tmp_path: Path) -> None:
     response = client_of(tmp_path).post("/predict", json={"query": "1+2", "model": "third"})
     assert (response.status_code, response.content_type) == (404, "application/problem+json")
     problem = response.get_json(force=True)
@@ -51,7 +53,7 @@ def test_an_unknown_model_is_a_404_that_names_those_there_are(tmp_path: Path) ->
     assert problem["example"] == {"query": "123+456"}
 
 
-def test_what_is_no_name_or_number_is_refused_by_the_field(tmp_path: Path) -> None:
+def test_an_invalid_name_or_version_is_refused(tmp_path: Path) -> None:
     client = client_of(tmp_path)
     for body, pointer in [
         ({"query": "1+2", "model": 1}, "#/model"),
@@ -61,9 +63,3 @@ def test_what_is_no_name_or_number_is_refused_by_the_field(tmp_path: Path) -> No
         response = client.post("/predict", json=body)
         assert response.status_code == 422
         assert [error["pointer"] for error in response.get_json(force=True)["errors"]] == [pointer]
-
-
-def test_the_example_of_a_problem_asks_the_model_that_was_named(tmp_path: Path) -> None:
-    response = client_of(tmp_path).post("/predict/batch", json={"queries": ["1+"], "model": "other"})
-    assert response.status_code == 422
-    assert response.get_json(force=True)["example"] == {"model": "other", "queries": ["123+456"]}

@@ -19,7 +19,7 @@ class Evaluated(StandIn):
 
 @pytest.fixture
 def pictured(tmp_path: Path) -> FlaskClient:
-    """Over an artifact that was evaluated, whose model card shows a picture."""
+    """The client of an application with an evaluated artifact, whose model card has a picture."""
     client = app_of(Evaluated(), tmp_path).test_client()
     folder = tmp_path / "adder" / "1"
     (folder / "MODEL_CARD.md").write_text("# adder\n\n![Where <it> is wrong](wrong_shares.png)\n\n*Where*\n")
@@ -34,14 +34,14 @@ def assert_protected(response: TestResponse) -> None:
     assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-def assert_checked_again_by_a_browser(client: FlaskClient, path: str) -> None:
+def assert_revalidated(client: FlaskClient, path: str) -> None:
     first = client.get(path, buffered=True)
     assert first.headers["Cache-Control"] == "no-cache"
     again = client.get(path, headers={"If-None-Match": first.headers["ETag"]}, buffered=True)
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_the_page_offers_the_model_with_its_figures(pictured: FlaskClient) -> None:
+def test_the_page_shows_the_model_with_its_figures(pictured: FlaskClient) -> None:
     response = pictured.get("/")
     assert (response.status_code, response.content_type) == (200, "text/html; charset=utf-8")
     for shown in [
@@ -58,18 +58,18 @@ def test_the_page_offers_the_model_with_its_figures(pictured: FlaskClient) -> No
         assert shown in response.text
 
 
-def test_what_was_never_evaluated_is_said_to_be_so(client: FlaskClient) -> None:
+def test_the_page_shows_that_a_model_is_not_evaluated(client: FlaskClient) -> None:
     assert "This version has not been evaluated: its accuracy is unknown." in client.get("/").text
     assert "<img" not in client.get("/").text
 
 
 @pytest.mark.parametrize("path", ["/", "/static/page.js", "/models/adder/1/wrong_shares.png"])
-def test_a_browser_loads_nothing_from_elsewhere_and_asks_again(pictured: FlaskClient, path: str) -> None:
+def test_a_page_has_security_headers_and_is_revalidated(pictured: FlaskClient, path: str) -> None:
     assert_protected(pictured.get(path, buffered=True))
-    assert_checked_again_by_a_browser(pictured, path)
+    assert_revalidated(pictured, path)
 
 
-def test_the_page_has_no_style_or_script_of_its_own_that_the_policy_would_forbid(pictured: FlaskClient) -> None:
+def test_the_page_has_no_inline_style_or_script(pictured: FlaskClient) -> None:
     page = pictured.get("/").text
     assert page.count("<script") == page.count('<script type="module" src="/static/') == 1
     for forbidden in ["<style", " style=", " onclick=", "javascript:", "//cdn"]:
@@ -80,7 +80,7 @@ def test_the_page_has_no_style_or_script_of_its_own_that_the_policy_would_forbid
     ("path", "media_type"),
     [("page.js", "text/javascript"), ("page.css", "text/css"), ("icon.svg", "image/svg+xml")],
 )
-def test_what_the_page_is_made_of_has_its_type(client: FlaskClient, path: str, media_type: str) -> None:
+def test_the_files_of_the_page_have_their_media_types(client: FlaskClient, path: str, media_type: str) -> None:
     assert client.get(f"/static/{path}", buffered=True).mimetype == media_type
 
 
@@ -103,6 +103,6 @@ def test_a_picture_of_the_model_card_is_served(pictured: FlaskClient) -> None:
         "/static/nothing.js",
     ],
 )
-def test_nothing_else_is(pictured: FlaskClient, path: str) -> None:
+def test_other_files_are_not_served(pictured: FlaskClient, path: str) -> None:
     response = pictured.get(path, buffered=True)
     assert (response.status_code, response.mimetype) == (404, "application/problem+json")

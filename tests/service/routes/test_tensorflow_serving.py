@@ -1,4 +1,4 @@
-"""Each example of TensorFlow Serving's g3doc/api_rest.md, turned to our model; and what it refuses, in its words."""
+"""The examples of TensorFlow Serving's g3doc/api_rest.md for our model, and its error sentences."""
 
 import json
 from pathlib import Path
@@ -9,22 +9,22 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.app import create_app
-from service.settings import Settings
 from tests.service.conftest import METADATA, StandIn, app_loading, app_of
 
 PREDICT = "/v1/models/adder:predict"
-FORM = "application/x-www-form-urlencoded"  # what `curl -d` sends
+FORM = "application/x-www-form-urlencoded"  # the content type of `curl -d`
 
 
 def post(client: FlaskClient, body: Any, path: str = PREDICT) -> Any:
+    """The JSON of the response to JSON."""
     response = client.post(path, data=json.dumps(body), content_type=FORM)
     assert response.status_code == 200, response.get_data()
     assert response.mimetype == "application/json"
     return response.json
 
 
-def refused(client: FlaskClient, body: bytes | str, path: str = PREDICT) -> tuple[int, str]:
+def refusal(client: FlaskClient, body: bytes | str, path: str = PREDICT) -> tuple[int, str]:
+    """The status and the sentence of the error that a body causes."""
     response = client.post(path, data=body, content_type=FORM)
     assert response.content_type == "application/json"
     [(key, sentence)] = response.get_json().items()
@@ -36,27 +36,27 @@ def answers(rows: Any) -> list[str]:
     return [row["answer"] for row in rows]
 
 
-def test_rows_are_answered_with_rows(client: FlaskClient) -> None:
+def test_rows_get_rows(client: FlaskClient) -> None:
     [first, second] = post(client, {"instances": ["12+3", " 4 + 5 "]})["predictions"]
     assert (first["answer"], first["confidence"]) == ("12", 0.125)
     assert (second["answer"], second["confidence"]) == ("4", 0.25)
     assert [len(first["probabilities"]), len(first["probabilities"][0])] == [4, 12]
-    assert first["probabilities"][0][1] == 0.5  # "1", and the alphabet begins with the digits
+    assert first["probabilities"][0][1] == 0.5  # of "1": the alphabet starts with the digits
 
 
-def test_columns_are_answered_with_columns(client: FlaskClient) -> None:
+def test_columns_get_columns(client: FlaskClient) -> None:
     outputs = post(client, {"inputs": ["12+3", "4+5"]})["outputs"]
     rows = post(client, {"instances": ["12+3", "4+5"]})["predictions"]
     assert outputs == {name: [row[name] for row in rows] for name in ("answer", "confidence", "probabilities")}
 
 
-def test_the_input_may_be_named(client: FlaskClient) -> None:
+def test_a_request_can_name_the_input(client: FlaskClient) -> None:
     assert answers(post(client, {"instances": [{"query": "1+1"}, {"query": "2+2"}]})["predictions"]) == ["1", "2"]
     assert post(client, {"inputs": {"query": ["1+1", "2+2"]}})["outputs"]["answer"] == ["1", "2"]
 
 
 @pytest.mark.parametrize("encoded", ["MTIrMw==", "MTIrMw"])
-def test_a_query_may_be_in_base64(client: FlaskClient, encoded: str) -> None:
+def test_a_query_can_be_in_base64(client: FlaskClient, encoded: str) -> None:
     b64 = {"b64": encoded}
     assert answers(post(client, {"instances": [b64, "4+5"]})["predictions"]) == ["12", "4"]
     assert answers(post(client, {"instances": [{"query": b64}]})["predictions"]) == ["12"]
@@ -64,26 +64,26 @@ def test_a_query_may_be_in_base64(client: FlaskClient, encoded: str) -> None:
 
 
 @pytest.mark.parametrize("signature", ["", "serving_default"])
-def test_the_signature_may_be_named(client: FlaskClient, signature: str) -> None:
+def test_a_request_can_name_the_signature(client: FlaskClient, signature: str) -> None:
     assert answers(post(client, {"signature_name": signature, "instances": ["1+1"]})["predictions"]) == ["1"]
 
 
-def test_a_version_may_be_named(client: FlaskClient) -> None:
+def test_a_request_can_name_the_version(client: FlaskClient) -> None:
     path = "/v1/models/adder/versions/1:predict"
     assert answers(post(client, {"instances": ["1+1"]}, path)["predictions"]) == ["1"]
 
 
-def test_no_content_type_is_wanted(client: FlaskClient) -> None:
+def test_a_body_needs_no_content_type(client: FlaskClient) -> None:
     for content_type in (None, "application/json", "text/plain"):
         response = client.post(PREDICT, data=b'{"instances": ["1+1"]}', content_type=content_type)
         assert response.status_code == 200
 
 
-def test_the_status_tells_of_all_versions(tmp_path: Path) -> None:
+def test_the_status_lists_all_versions(tmp_path: Path) -> None:
     def load(folder: Path) -> StandIn:
-        network = StandIn()
-        network.metadata = METADATA.model_copy(update={"version": int(folder.name)})
-        return network
+        model = StandIn()
+        model.metadata = METADATA.model_copy(update={"version": int(folder.name)})
+        return model
 
     client = app_loading(load, tmp_path, "adder/1", "adder/2", "adder/10").test_client()
     available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
@@ -93,7 +93,7 @@ def test_the_status_tells_of_all_versions(tmp_path: Path) -> None:
     assert client.get("/v1/models/adder/versions/2").json == {"model_version_status": [{"version": "2", **available}]}
 
 
-def test_the_metadata_is_the_signature(client: FlaskClient) -> None:
+def test_the_metadata_has_the_signature(client: FlaskClient) -> None:
     for path in ("/v1/models/adder/metadata", "/v1/models/adder/versions/1/metadata"):
         assert client.get(path).json == {
             "model_spec": {"name": "adder", "signature_name": "", "version": "1"},
@@ -110,8 +110,8 @@ def test_the_metadata_is_the_signature(client: FlaskClient) -> None:
         ("/v1/models/half/versions/3:predict", "Servable not found for request: Specific(half, 3)"),
     ],
 )
-def test_what_is_not_served_is_not_found(client: FlaskClient, path: str, sentence: str) -> None:
-    assert refused(client, b'{"instances": ["1+1"]}', path) == (404, sentence)
+def test_an_unknown_model_or_version_is_not_found(client: FlaskClient, path: str, sentence: str) -> None:
+    assert refusal(client, b'{"instances": ["1+1"]}', path) == (404, sentence)
 
 
 @pytest.mark.parametrize(
@@ -130,19 +130,19 @@ def test_what_is_not_served_is_not_found(client: FlaskClient, path: str, sentenc
         ("/v1/models", 404, "Malformed request: GET /v1/models"),
     ],
 )
-def test_what_cannot_be_told_is_refused(client: FlaskClient, path: str, status: int, sentence: str) -> None:
+def test_an_invalid_path_is_refused(client: FlaskClient, path: str, status: int, sentence: str) -> None:
     response = client.get(path)
     assert (response.status_code, response.json) == (status, {"error": sentence})
 
 
-def test_another_method_is_refused(client: FlaskClient) -> None:
+def test_a_wrong_method_is_refused(client: FlaskClient) -> None:
     response = client.put(PREDICT, data=b"{}")
     assert (response.status_code, response.json) == (405, {"error": f"Malformed request: PUT {PREDICT}"})
 
 
 @pytest.mark.parametrize(("method", "kind"), [("classify", "classification"), ("regress", "regression")])
-def test_there_is_nothing_to_classify_or_regress(client: FlaskClient, method: str, kind: str) -> None:
-    assert refused(client, b'{"examples": [{"query": "1+1"}]}', f"/v1/models/adder:{method}") == (
+def test_classify_and_regress_are_refused(client: FlaskClient, method: str, kind: str) -> None:
+    assert refusal(client, b'{"examples": [{"query": "1+1"}]}', f"/v1/models/adder:{method}") == (
         400,
         f"Expected {kind} signature method_name to be tensorflow/serving/{method}. Was: tensorflow/serving/predict",
     )
@@ -151,7 +151,7 @@ def test_there_is_nothing_to_classify_or_regress(client: FlaskClient, method: st
 def test_no_version_has_a_label(client: FlaskClient) -> None:
     for method in ("predict", "classify"):
         path = f"/v1/models/adder/labels/stable:{method}"
-        assert refused(client, b"{}", path) == (400, "Unrecognized servable version label: stable")
+        assert refusal(client, b"{}", path) == (400, "Unrecognized servable version label: stable")
 
 
 NOT_A_QUERY = "'1-1' is not a query: write two whole numbers with one '+' between, like '123+456'"
@@ -216,24 +216,23 @@ FAILED = "Failed to process element: 0 of 'instances' list."
         ('{"instances": ["1+1"], "instances": ["2+2"]}', "the key 'instances' appears twice"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(tmp_path: Path, body: str, sentence: str) -> None:
-    status, told = refused(app_of(StandIn(), tmp_path, max_batch_queries=10).test_client(), body)
+def test_an_invalid_body_is_refused(tmp_path: Path, body: str, sentence: str) -> None:
+    status, error = refusal(app_of(StandIn(), tmp_path, max_batch_queries=10).test_client(), body)
     assert status == 400
-    assert sentence in told
+    assert sentence in error
 
 
-def test_what_is_long_or_deep_is_not_repeated(tmp_path: Path) -> None:
+def test_an_error_does_not_repeat_a_large_value(tmp_path: Path) -> None:
     client = app_of(StandIn(), tmp_path).test_client()
     long, deep = "1" * 100_000, '{"a":' * 900 + "1" + "}" * 900
     for value in (f'"{long}"', deep):
-        status, told = refused(client, f'{{"instances": {value}}}')
+        status, error = refusal(client, f'{{"instances": {value}}}')
         assert status == 400
-        assert len(told) < 200
+        assert len(error) < 200
 
 
-def test_a_model_that_is_not_there_is_not_answered_with_200(tmp_path: Path) -> None:
-    client = create_app(Settings(artifacts=tmp_path)).test_client()
-    for response in (client.get("/v1/models/adder"), client.post(PREDICT, data=b"{}")):
+def test_without_a_model_the_status_is_503(broken_client: FlaskClient) -> None:
+    for response in (broken_client.get("/v1/models/adder"), broken_client.post(PREDICT, data=b"{}")):
         assert response.status_code == 503
         assert response.json == {"error": "no model could be loaded: see the log of the service"}
 
@@ -248,11 +247,11 @@ json_like = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name"]), json_like) | json_like)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_no_json_gives_a_500(client: FlaskClient, body: object) -> None:
+def test_no_json_causes_a_500(client: FlaskClient, body: object) -> None:
     assert client.post(PREDICT, data=json.dumps(body)).status_code in (200, 400, 413)
 
 
 @given(st.binary())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_no_bytes_give_a_500(client: FlaskClient, body: bytes) -> None:
-    assert refused(client, body)[0] in (400, 413)
+def test_no_bytes_cause_a_500(client: FlaskClient, body: bytes) -> None:
+    assert refusal(client, body)[0] in (400, 413)
