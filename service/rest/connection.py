@@ -2,6 +2,7 @@
 
 import math
 import socket
+import time
 from dataclasses import dataclass
 
 from flask import Request, g, request
@@ -14,12 +15,16 @@ from service.telemetry.records import RequestStats
 ESTABLISHED = 1  # TCP_ESTABLISHED in Linux's include/net/tcp_states.h
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestContext:
     """What inference needs of an HTTP request: where to record it, and how long it waits."""
 
     stats: RequestStats
     terms: RequestTerms
+
+    def start_waiting(self) -> None:
+        """The request begins to wait for the model: all calls until the next start have one deadline."""
+        self.terms = self.terms._replace(started=time.monotonic())
 
     def extend_deadline(self) -> None:
         """The request made progress: start its time limits again, and give way to others."""

@@ -43,7 +43,7 @@ def resolve_model(
 
 def infer(served: ServedModel, queries: list[str], context: RequestContext) -> list[ModelOutput]:
     """One output for each valid query, in order; the list may be empty. Raises as `Batcher.call` does."""
-    _record(served, len(queries), context)
+    _start(served, len(queries), context)
     if not queries:
         return []
     result = served.batcher.predict(queries, context.terms)
@@ -60,12 +60,11 @@ def infer_characters(
     The first step passes the limit of the queue; the others of an admitted request do not. Raises as `Batcher.call`
     does.
     """
-    _record(served, 1, context)
+    _start(served, 1, context)
     decoder, steps = served.artifact.engine.decode(query), list[npt.NDArray[np.float32]]()
-    terms = context.terms._replace(started=time.monotonic())
     queue_seconds = inference_seconds = 0.0
     while True:
-        result = served.batcher.call(partial(next, decoder, None), terms, is_admitted=bool(steps))
+        result = served.batcher.call(partial(next, decoder, None), context.terms, is_admitted=bool(steps))
         context.stats.add(result)
         queue_seconds += result.queue_seconds
         inference_seconds += result.inference_seconds
@@ -84,7 +83,8 @@ def infer_characters(
 def build_response(
     served: ServedModel, body: PredictRequest, output: ModelOutput, context: RequestContext
 ) -> PredictResponse:
-    """Build the response of /predict. Raises as `Batcher.call` does if the body asks for alternatives."""
+    """Build the response of /predict. Raises as `Batcher.call` does if the body asks for alternatives, which share the
+    deadline of the inference before."""
     alternatives = None
     if body.alternatives is not None:
         result = served.batcher.call(
@@ -97,7 +97,8 @@ def build_response(
     return PredictResponse.of(body.query, output, body, alphabet, alternatives=alternatives, model=model)
 
 
-def _record(served: ServedModel, queries: int, context: RequestContext) -> None:
+def _start(served: ServedModel, queries: int, context: RequestContext) -> None:
+    context.start_waiting()
     stats = context.stats
     if stats.served is None:
         stats.served, stats.inference_started = served, time.monotonic()
