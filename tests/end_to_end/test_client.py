@@ -128,8 +128,8 @@ def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
 def test_answers_are_printed_one_a_line(
     service: Service, run: Run, arguments: list[str], stdin: bytes, printed: bytes
 ) -> None:
-    asked = run(service.url, "ask", *arguments, stdin=stdin)
-    assert (asked.stdout, asked.stderr, asked.returncode) == (printed, b"", 0)
+    done = run(service.url, "ask", *arguments, stdin=stdin)
+    assert (done.stdout, done.stderr, done.returncode) == (printed, b"", 0)
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -157,19 +157,19 @@ def test_an_explanation_is_printed_as_a_table(service: Service, run: Run) -> Non
 def test_a_bad_query_is_reported_and_the_rest_are_answered(
     service: Service, run: Run, bad: str | bytes, stream: list[str]
 ) -> None:
-    asked = run(service.url, "ask", bad, "123+456", *stream)
-    assert (asked.stdout, asked.returncode) == (b"\n579\n", 1)
-    assert asked.stderr.startswith(b"error: #/query: ")
-    assert asked.stderr.count(b"\n") == 1
+    done = run(service.url, "ask", bad, "123+456", *stream)
+    assert (done.stdout, done.returncode) == (b"\n579\n", 1)
+    assert done.stderr.startswith(b"error: #/query: ")
+    assert done.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("url", [f"http://127.0.0.1:{PORT}", "nowhere", "http://[", "http://x.invalid"])
 @pytest.mark.parametrize("command", ["ask", "explain"])
 def test_an_unreachable_service_is_reported_in_a_line(run: Run, url: str, command: str) -> None:
-    asked = run(url, command, "1+1")
-    assert (asked.stdout, asked.returncode) == (b"", 1)
-    assert asked.stderr.startswith(f"error: no response from {url}: ".encode())
-    assert asked.stderr.count(b"\n") == 1
+    done = run(url, command, "1+1")
+    assert (done.stdout, done.returncode) == (b"", 1)
+    assert done.stderr.startswith(f"error: no response from {url}: ".encode())
+    assert done.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -185,15 +185,15 @@ def test_an_unreachable_service_is_reported_in_a_line(run: Run, url: str, comman
     ],
 )
 def test_bad_arguments_print_the_usage(service: Service, run: Run, arguments: list[str]) -> None:
-    asked = run(service.url, *arguments)
-    assert (asked.stdout, asked.returncode) == (b"", 2)
-    assert b"Usage: " in asked.stderr
+    done = run(service.url, *arguments)
+    assert (done.stdout, done.returncode) == (b"", 2)
+    assert b"Usage: " in done.stderr
 
 
 def test_a_closed_pipe_ends_the_command_line(service: Service) -> None:
     script = f"yes 1+1 | {shlex.join(COMMAND)} ask - --url {service.url} | head -1"
-    asked = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True)
-    assert (asked.stdout, asked.stderr) == (b"2\n", b"")
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True)
+    assert (done.stdout, done.stderr) == (b"2\n", b"")
 
 
 def test_an_interrupt_ends_the_command_line(service: Service) -> None:
@@ -228,8 +228,8 @@ def test_bash_completes(service: Service, run: Run, words: str, completed: set[s
         'eval "$(complete -p adder | sed -E "s/.*-F (\\S+).*/\\1/") adder"; echo "${COMPREPLY[@]}"'
     )
     environment = os.environ | {"ADDER_URL": service.url}
-    asked = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
-    assert (set(asked.stdout.split()), asked.stderr) == (completed, "")
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+    assert (set(done.stdout.split()), done.stderr) == (completed, "")
 
 
 def test_the_shell_function_runs_the_command_line(service: Service, run: Run) -> None:

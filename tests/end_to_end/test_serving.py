@@ -189,7 +189,7 @@ def until_accepted(service: Service, count: int) -> None:
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_connections_are_shared_between_the_workers(service: Service, at_once: bool) -> None:
-    until_accepted(service, 0)  # those of earlier tests are closed
+    until_accepted(service, 0)  # earlier tests leave some that are closing
     with ExitStack() as stack:
         for opened in range(1, 41):
             stack.enter_context(service.connect())
@@ -205,10 +205,10 @@ def test_sigterm_answers_begun_requests_and_cleans_up(start: Start, artifacts: P
     [metrics] = {Path(line.split()[-1]).parent for line in mapped if line.endswith(".db")}
     assert metrics.is_dir()
     with ThreadPoolExecutor(8) as threads:
-        begun = [threads.submit(service.post, "/predict/batch", {"queries": queries}) for _ in range(8)]
-        service.until(lambda: any(each.done() for each in begun))
+        batches = [threads.submit(service.post, "/predict/batch", {"queries": queries}) for _ in range(8)]
+        service.until(lambda: any(each.done() for each in batches))
         assert service.stop() == 0
-        assert [each.result().status_code for each in begun] == [200] * 8
+        assert [each.result().status_code for each in batches] == [200] * 8
     assert not metrics.exists()
 
 
