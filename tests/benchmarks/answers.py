@@ -1,4 +1,4 @@
-"""Whether the answers are those of the SavedModel."""
+"""Whether the answers of a server are those of the SavedModel."""
 
 import random
 from collections.abc import Callable
@@ -8,18 +8,18 @@ CHECKED = 200
 
 
 def queries(count: int) -> list[str]:
-    """Some, the same each time."""
+    """Random queries, the same each time."""
     draw = random.Random(1)  # noqa: S311
     return [f"{draw.randint(0, 999)}+{draw.randint(0, 999)}" for _ in range(count)]
 
 
-def check(ask: Callable[[str], str], expected: dict[str, str]) -> None:
-    """Ask sixteen at a time, as batches are where answers could be mixed up.
+def check(predict: Callable[[str], str], expected: dict[str, str]) -> None:
+    """Send sixteen queries at a time, because batches are where answers could be mixed up.
 
-    Raises AssertionError where an answer is not the expected one.
+    Raises AssertionError for an answer that is not the expected one.
     """
     with ThreadPoolExecutor(16) as threads:
-        for query, answer in zip(expected, threads.map(ask, expected), strict=True):
+        for query, answer in zip(expected, threads.map(predict, expected), strict=True):
             assert answer == expected[query], (
                 f"it answers {query} with {answer!r}, and the SavedModel with {expected[query]!r}"
             )

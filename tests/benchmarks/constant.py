@@ -10,9 +10,9 @@ from service.models.engines.model_output import ModelOutput
 _OUTPUT = ModelOutput("579", 1.0, np.zeros((4, 12), np.float32))
 
 
-class _Constant(Batcher):
+class _ConstantBatcher(Batcher):
     def predict(self, queries: list[str], *_: object) -> BatchResult[ModelOutput]:
         return BatchResult([_OUTPUT] * len(queries), 0.0, 0.0, len(queries))
 
 
-repository.Batcher = _Constant  # type: ignore[attr-defined]
+repository.Batcher = _ConstantBatcher  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The SavedModel in a process of its own, without a server: the bound of what serving it may cost."""
+"""The SavedModel in a process of its own, without a server: the upper bound of any server's throughput."""
 
 import json
 import os
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class InProcess:
-    """A process that has imported TensorFlow and loaded a SavedModel; it measures itself, while this one waits."""
+    """A process that has imported TensorFlow and loaded a SavedModel. It measures itself while this process waits."""
 
     def __init__(self, saved_model: Path) -> None:
-        # What tests.conftest sets for this service's TensorFlow is not for this one.
+        # Without the TF_ variables that tests.conftest sets for the service.
         variables = {name: text for name, text in os.environ.items() if not name.startswith("TF_")}
         self._child = subprocess.Popen(
             [sys.executable, "-m", __name__, saved_model],
@@ -27,20 +27,20 @@ class InProcess:
         self.seconds_to_load = float(self._read())  # of `import tensorflow` and `tf.saved_model.load`
 
     def answers(self, queries: list[str]) -> list[str]:
-        """What the SavedModel answers, by one call."""
-        answers, _ = self._ask(queries, 0)
+        """The answers of the SavedModel, by one call."""
+        answers, _ = self._measure(queries, 0)
         return list(answers)
 
     def queries_per_second(self, queries: list[str], seconds: float) -> float:
-        """All the queries in each call of `serving_default`, from `str` to `str`, for so long."""
-        _, queries_per_second = self._ask(queries, seconds)
+        """The throughput of `serving_default`, from `str` to `str`, with all the queries in each call."""
+        _, queries_per_second = self._measure(queries, seconds)
         return float(queries_per_second)
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._child.communicate()
 
-    def _ask(self, queries: list[str], seconds: float) -> tuple[list[str], float]:
+    def _measure(self, queries: list[str], seconds: float) -> tuple[list[str], float]:
         assert self._child.stdin is not None
         self._child.stdin.write(json.dumps([queries, seconds]) + "\n")
         self._child.stdin.flush()
@@ -55,24 +55,24 @@ class InProcess:
 
 
 def main(saved_model: str) -> None:
-    """In the process: print how long it took to load, and for each line of stdin what it answers, and how fast."""
-    began = time.monotonic()
+    """In the process: print the seconds that loading took, and the answers and throughput for each line of stdin."""
+    started = time.monotonic()
     import tensorflow as tf
 
     serve = tf.saved_model.load(saved_model).signatures["serving_default"]
-    print(time.monotonic() - began, flush=True)
+    print(time.monotonic() - started, flush=True)
 
     def answer(queries: list[str]) -> list[str]:
         return [answer.decode() for answer in serve(query=tf.constant(queries))["answer"].numpy()]
 
     for line in sys.stdin:
         queries, seconds = json.loads(line)
-        answers = answer(queries)  # which compiles it for as many
-        began, calls = time.monotonic(), 0
-        while time.monotonic() < began + seconds:
+        answers = answer(queries)  # compiles the signature for this batch size
+        started, calls = time.monotonic(), 0
+        while time.monotonic() < started + seconds:
             answer(queries)
             calls += 1
-        print(json.dumps([answers, calls * len(queries) / (time.monotonic() - began)]), flush=True)
+        print(json.dumps([answers, calls * len(queries) / (time.monotonic() - started)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
--- For wrk: POST random queries, BODY with one in place of each "%s".
--- Prints one line of JSON when done; latencies are in microseconds, duration too.
+-- For wrk: POST the text of the variable BODY, with a random query in place of each "%s".
+-- Prints one line of JSON at the end; duration and latencies are in microseconds.
 
 local body = os.getenv("BODY")
 

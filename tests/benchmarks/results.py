@@ -1,4 +1,4 @@
-"""The figures as a page and a picture."""
+"""RESULTS.md and RESULTS.png: the figures as a page and a plot."""
 
 import re
 from pathlib import Path
@@ -22,26 +22,26 @@ PEERS = Path(__file__).with_name("PEERS.md")
 FOREWORD = """\
 # How fast this service is
 
-Written by `make benchmark`, as it found it on {machine}, which wrk, the load generator, shared with the service.
+Written by `make benchmark` on {machine}. The load generator, wrk, shared the cores with the service.
 
 {workers} workers serve adder {version} alone. *A constant answer* is the same stack (gunicorn, the worker, Flask,
-pydantic) with neither network nor batches behind it; *in process* is `serving_default` of the same SavedModel, called
-with the same 4096 strings by a process without a server. What is compared takes turns in each of {rounds} rounds,
-{seconds} seconds at a time, over connections that are kept alive. Figures are medians over the rounds, and in
-parentheses the least and the greatest; a ratio is taken within a round. Before, {checked} answers to single queries and
-those to a batch of 4096 were compared with those of the SavedModel."""
-LAW = """\
-Where each worker has {connections} connections, so that many queries share a call, a request with one query takes
-{few:,.0f} µs of a core, and each further query of a batch {each:.1f} µs. With {most} workers a request takes
-{added:.2f} times what it takes with {alone}: they share nothing but the listening socket and a count of each one's
-connections. The law that this suggests: as many requests a second as the cores that the workers have, divided by what a
-request takes of one. That would be {on_32:,.0f} single queries a second on 32 cores and {on_64:,.0f} on 64, and
-{batches_on_32:,.0f} and {batches_on_64:,.0f} queries in large batches, where the load comes from elsewhere. Neither was
-seen: it is a suggestion from a small machine. There are no threads to add: a worker is one loop, and calls the network
-in it."""
+pydantic) without model and batches; *in process* is `serving_default` of the same SavedModel, called with the same 4096
+strings by a process without a server. In each of {rounds} rounds the services are measured in turn, for {seconds}
+seconds each, over connections that are kept alive. Figures are medians over the rounds, and in parentheses the lowest
+and the highest; a ratio is taken within a round. Before, the answers to {checked} single queries and to a batch of 4096
+were compared with those of the SavedModel."""
+EXTRAPOLATION = """\
+With {connections} connections for each worker, so that many queries share a call, a request with one query takes
+{few:,.0f} µs of CPU time, and each further query of a batch {each:.1f} µs. With {most} workers a request takes
+{added:.2f} times the CPU time that it takes with {alone}: workers share only the listening socket and the count of each
+worker's connections. This suggests that throughput is the number of the workers' cores, divided by the CPU time of a
+request: {on_32:,.0f} single queries a second on 32 cores and {on_64:,.0f} on 64, and {batches_on_32:,.0f} and
+{batches_on_64:,.0f} queries a second in large batches, if the load comes from another machine. This is extrapolated
+from a small machine, and was not measured. More threads are not an option: a worker is one event loop, which calls the
+model."""
 
-Loads = dict[str, dict[int, list[Load]]]  # by what answers and by connections, each round's
-Grown = dict[int, dict[int, list[Growth]]]  # by workers and by the queries in a request, each round's
+Loads = dict[str, dict[int, list[Load]]]  # of each round, by OURS or CONSTANT and by connections
+Growths = dict[int, dict[int, list[Growth]]]  # of each round, by workers and by the queries in a request
 
 
 class Batches(NamedTuple):
@@ -53,7 +53,10 @@ class Batches(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Of this service, and of bare processes that import TensorFlow and load the SavedModel: one, or one a worker."""
+    """Time and memory of this service, and of bare processes that only import TensorFlow and load the SavedModel.
+
+    `bare_seconds` is of one process, `bare_megabytes` of as many as workers.
+    """
 
     seconds: float
     bare_seconds: float
@@ -61,50 +64,54 @@ class Start(NamedTuple):
     bare_megabytes: float
 
 
-class Measured(NamedTuple):
-    """All that the page tells."""
+class Measurements(NamedTuple):
+    """The content of the page."""
 
     version: str
     seconds: int
     checked: int
     loads: Loads
     batches: list[Batches]
-    grown: Grown
-    megabytes: dict[int, float]  # by the requests answered before
+    growths: Growths
+    megabytes: dict[int, float]  # by the number of requests answered before
     starts: list[Start]
 
 
-def write(measured: Measured, folder: Path) -> str:
+def write(measurements: Measurements, folder: Path) -> str:
     """Write RESULTS.md and RESULTS.png into the folder, and return the page."""
-    facts = measured._asdict() | {"machine": machine(), "workers": WORKERS, "rounds": len(measured.starts)}
+    facts = measurements._asdict() | {"machine": machine(), "workers": WORKERS, "rounds": len(measurements.starts)}
     parts = [
         FOREWORD.format(**facts),
-        goal.table([reached.row() for reached in goals(measured)]),
-        "In a run of its own, `make benchmark-peers` measures [the others](PEERS.md). What it last found:",
+        goal.table([each.row() for each in goals(measurements)]),
+        "`make benchmark-peers` measures [other servers](PEERS.md), in a run of its own. Its last results:",
         peers(),
         "## Single queries",
         "![Requests a second and latencies against connections](RESULTS.png)",
-        load_table(measured.loads),
+        load_table(measurements.loads),
         "## Batches, start and memory",
-        saved_model_table(measured.batches, measured.starts),
-        memory_table(measured.megabytes),
+        saved_model_table(measurements.batches, measurements.starts),
+        memory_table(measurements.megabytes),
         "## More workers, larger batches",
-        growth_table(measured.grown),
-        law(measured.grown),
+        growth_table(measurements.growths),
+        extrapolation(measurements.growths),
     ]
     page = "\n\n".join(parts) + "\n"
     (folder / "RESULTS.md").write_text(page)
-    draw(measured.loads).savefig(folder / "RESULTS.png", dpi=120)
+    draw(measurements.loads).savefig(folder / "RESULTS.png", dpi=120)
     return page
 
 
-def goals(measured: Measured) -> list[Goal]:
-    """Those that this command measures."""
-    return [*against_constant(measured.loads), *against_saved_model(measured.batches, measured.starts), flat(measured)]
+def goals(measurements: Measurements) -> list[Goal]:
+    """The goals that this command measures."""
+    return [
+        *against_constant(measurements.loads),
+        *against_saved_model(measurements.batches, measurements.starts),
+        memory_goal(measurements),
+    ]
 
 
 def against_constant(loads: Loads) -> list[Goal]:
-    """What the network and the batches leave of the speed of the stack."""
+    """The goals for single queries: how much model and batches slow down the stack."""
 
     def ratios(connections: int, figure: str) -> list[float]:
         pairs = zip(loads[OURS][connections], loads[CONSTANT][connections], strict=True)
@@ -120,7 +127,7 @@ def against_constant(loads: Loads) -> list[Goal]:
 
 
 def against_saved_model(batches: list[Batches], starts: list[Start]) -> list[Goal]:
-    """What the server adds to the SavedModel."""
+    """The goals for batches, start and memory: the cost of the server."""
     speed = "queries/s in batches of 4096, to the SavedModel's in process"
     over_one = [batch.over_one / batch.in_process for batch in batches]
     over_one_each = [batch.over_one_each / batch.in_process for batch in batches]
@@ -134,16 +141,16 @@ def against_saved_model(batches: list[Batches], starts: list[Start]) -> list[Goa
     ]
 
 
-def flat(measured: Measured) -> Goal:
-    """Whether memory stays as it is."""
-    counts = list(measured.megabytes)
+def memory_goal(measurements: Measurements) -> Goal:
+    """The goal for memory after many requests."""
+    counts = list(measurements.megabytes)
     first, last = counts[0], counts[-1]
-    what = f"memory after {last:,} requests, to that after {first:,}"
-    return Goal.at_most(1.02, what, [measured.megabytes[last] / measured.megabytes[first]])
+    name = f"memory after {last:,} requests, to that after {first:,}"
+    return Goal.at_most(1.02, name, [measurements.megabytes[last] / measurements.megabytes[first]])
 
 
 def peers() -> str:
-    """The goals of `make benchmark-peers`, as it last wrote them."""
+    """The goals of `make benchmark-peers`, from the PEERS.md that it wrote."""
     text = PEERS.read_text() if PEERS.exists() else ""
     rows = re.findall(r"^\| requests/s, to the best peer's.*$", text, re.MULTILINE)
     return goal.table(rows) if rows else "Not measured yet."
@@ -166,8 +173,8 @@ def load_table(loads: Loads) -> str:
 
 
 def saved_model_table(batches: list[Batches], starts: list[Start]) -> str:
-    """This service beside the SavedModel without a server."""
-    heads = ["| | this service | the SavedModel in process |", "| - | - | - |"]
+    """This service and the SavedModel without a server."""
+    header = ["| | this service | the SavedModel in process |", "| - | - | - |"]
     bound = spread((batch.in_process for batch in batches), 0)
     rows = [
         ("queries/s in batches of 4096, 1 connection", spread((batch.over_one for batch in batches), 0), bound),
@@ -175,36 +182,36 @@ def saved_model_table(batches: list[Batches], starts: list[Start]) -> str:
         ("seconds to ready", spread(start.seconds for start in starts), spread(start.bare_seconds for start in starts)),
         ("MB", spread((s.megabytes for s in starts), 0), spread((s.bare_megabytes for s in starts), 0)),
     ]
-    return "\n".join(heads + [f"| {one} | {ours} | {bare} |" for one, ours, bare in rows])
+    return "\n".join(header + [f"| {one} | {ours} | {bare} |" for one, ours, bare in rows])
 
 
 def memory_table(megabytes: dict[int, float]) -> str:
-    """The first, one halfway, and the last."""
+    """The first figure, one halfway, and the last."""
     counts = list(megabytes)
     rows = [f"| {count:,} | {megabytes[count]:.1f} |" for count in (counts[0], counts[len(counts) // 2], counts[-1])]
     return "\n".join(["| requests answered | MB |", "| - | - |", *rows])
 
 
-def growth_table(grown: Grown) -> str:
+def growth_table(growths: Growths) -> str:
     """A row for each number of queries in a request."""
-    heads = [f"{workers} worker{'s' if workers > 1 else ''}: queries/s | µs of a core a query" for workers in grown]
-    rows = [f"| queries in a request | {' | '.join(heads)} |", f"| - |{' - | - |' * len(grown)}"]
+    header = [f"{workers} worker{'s' if workers > 1 else ''}: queries/s | µs of a core a query" for workers in growths]
+    rows = [f"| queries in a request | {' | '.join(header)} |", f"| - |{' - | - |' * len(growths)}"]
     for queries in CONNECTIONS:
         cells = []
-        for growths in grown.values():
-            cells.append(f"{queries * median(growth.requests_per_second for growth in growths[queries]):,.0f}")
-            cells.append(f"{_microseconds(growths[queries]) / queries:,.1f}")
+        for by_queries in growths.values():
+            cells.append(f"{queries * median(growth.requests_per_second for growth in by_queries[queries]):,.0f}")
+            cells.append(f"{_microseconds(by_queries[queries]) / queries:,.1f}")
         rows.append(f"| {queries} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
-def law(grown: Grown) -> str:
-    """What that suggests for more cores than this machine has."""
+def extrapolation(growths: Growths) -> str:
+    """The throughput on more cores than this machine has, by the CPU time of a request."""
     few, *_, many = CONNECTIONS
-    costs = {workers: _microseconds(growths[few]) for workers, growths in grown.items()}
-    each = (_microseconds(grown[WORKERS][many]) - costs[WORKERS]) / (many - few)
+    costs = {workers: _microseconds(by_queries[few]) for workers, by_queries in growths.items()}
+    each = (_microseconds(growths[WORKERS][many]) - costs[WORKERS]) / (many - few)
     alone, most = min(costs), max(costs)
-    return LAW.format(
+    return EXTRAPOLATION.format(
         connections=CONNECTIONS[few],
         few=costs[WORKERS],
         each=each,
@@ -217,7 +224,7 @@ def law(grown: Grown) -> str:
 
 
 def draw(loads: Loads) -> Figure:
-    """Requests a second, and latencies, against connections; shaded, from the least to the greatest of the rounds."""
+    """Plot requests a second and latencies against connections; shaded from the lowest to the highest round."""
     figure = Figure(figsize=(10, 4))
     speeds, latencies = figure.subplots(1, 2)
     lines = ((speeds, "requests_per_second", "-"), (latencies, "p50_ms", "-"), (latencies, "p99_ms", "--"))

@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks.start`: time to ready and memory, with adder's newest version alone and with all models.
 
-In turn, several rounds; the medians, and their ratio. Memory is the proportional set size of master and workers.
+Both are measured in turn, for several rounds. The figures are medians, and their ratio. Memory is the proportional set
+size of master and workers.
 """
 
 import shutil
@@ -19,30 +20,30 @@ WORKERS = 2
 
 
 def measure(artifacts: Path) -> tuple[float, float]:
-    """Seconds until all workers are ready, and then MB."""
-    began = time.monotonic()
+    """Seconds until all workers are ready, and MB at that time."""
+    started = time.monotonic()
     service = Service(artifacts=artifacts, workers=WORKERS)
     try:
         service.ready()
-        return time.monotonic() - began, memory(service)
+        return time.monotonic() - started, memory(service)
     finally:
         service.stop()
 
 
 def memory(service: Service) -> float:
-    """MB of master and workers."""
+    """The memory of master and workers, in MB."""
     return pss_megabytes([service.process.pid, *service.workers()])
 
 
 def main() -> None:
-    """Print a table."""
+    """Print the medians as a table."""
     shipped = ROOT / "model_artifacts"
     adder = newest("adder")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(adder, Path(folder) / "adder" / adder.name)
         measured: dict[str, list[tuple[float, float]]] = {"alone": [], "all": []}
-        for turn in range(ROUNDS):
-            print(f"round {turn + 1} of {ROUNDS}", file=sys.stderr)
+        for number in range(ROUNDS):
+            print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
             measured["alone"].append(measure(Path(folder)))
             measured["all"].append(measure(shipped))
     print(f"| {WORKERS} workers | adder {adder.name} alone | all {len(list(shipped.glob('*/*')))} versions | ratio |")

@@ -1,4 +1,4 @@
-"""wrk, the load generator: many connections, each with its next request as soon as it has the answer to the last."""
+"""wrk, the load generator: each connection sends its next request as soon as it has the response to the last."""
 
 import json
 import os
@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("queries.lua")
 
 
 class Load(NamedTuple):
-    """What one run of wrk saw."""
+    """The result of one run of wrk."""
 
     requests: int
     requests_per_second: float
@@ -21,7 +21,7 @@ class Load(NamedTuple):
 
 
 def require_wrk() -> None:
-    """Stop here where it is missing."""
+    """Exit with a message if wrk is not installed."""
     if not shutil.which("wrk"):
         sys.exit("error: wrk is missing: it is the Debian package wrk, `apt-get install wrk`")
 
@@ -29,10 +29,10 @@ def require_wrk() -> None:
 def wrk(url: str, connections: int, seconds: int, body: str) -> Load:
     """POST `body` to `url` over kept-alive connections, with a random query in place of each `%s`.
 
-    Raises RuntimeError where a request failed or was not answered with 2xx.
+    Raises RuntimeError if a request failed, or had another status than 2xx.
     """
     ran = subprocess.run(
-        # One thread of wrk makes more requests than two cores answer.
+        # One thread of wrk sends more requests than two cores can answer.
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--script", str(SCRIPT), url],
         env=os.environ | {"BODY": body},
         capture_output=True,
@@ -41,8 +41,8 @@ def wrk(url: str, connections: int, seconds: int, body: str) -> Load:
     )
     if ran.returncode != 0:
         raise RuntimeError(f"wrk failed: {ran.stderr or ran.stdout}")
-    saw = json.loads(ran.stdout.splitlines()[-1])
-    if saw["failed"] or not saw["requests"]:
-        raise RuntimeError(f"{saw['failed']} of {saw['requests']} requests to {url} failed")
-    per_second = saw["requests"] / saw["duration_us"] * 1e6
-    return Load(saw["requests"], per_second, saw["p50_us"] / 1000, saw["p99_us"] / 1000)
+    result = json.loads(ran.stdout.splitlines()[-1])
+    if result["failed"] or not result["requests"]:
+        raise RuntimeError(f"{result['failed']} of {result['requests']} requests to {url} failed")
+    per_second = result["requests"] / result["duration_us"] * 1e6
+    return Load(result["requests"], per_second, result["p50_us"] / 1000, result["p99_us"] / 1000)

@@ -25,7 +25,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RECEIVE_SECONDS", "inf"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_invalid_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"ADDER_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
@@ -48,7 +48,7 @@ def test_a_full_batch_must_fit_into_the_queue() -> None:
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
     ],
 )
-def test_a_container_counts_its_own_cores(
+def test_the_quota_of_a_container_limits_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))

@@ -30,7 +30,7 @@ def test_a_worker_without_models_takes_no_connection(loaded: list[int], accepts:
         ([0, 0, 0], [0, 9, 0], False),
     ],
 )
-def test_a_worker_with_most_connections_is_known(loaded: list[int], connections: list[int], has_most: bool) -> None:
+def test_the_worker_with_most_connections_is_found(loaded: list[int], connections: list[int], has_most: bool) -> None:
     board = WorkerBoard()
     board.loaded[:3], board.connections[:3] = np.array(loaded), np.array(connections)
     assert board.has_most_connections(1) == has_most
@@ -44,7 +44,7 @@ def test_a_new_worker_gets_the_lowest_free_index() -> None:
     assert board.connections[1] == 0
 
 
-def test_the_last_worker_that_loads_completes_them() -> None:
+def test_the_last_worker_to_load_completes_the_board() -> None:
     board = WorkerBoard()
     assert [board.mark_loaded(index, 3) for index in range(3)] == [False, False, True]
     board.mark_unloaded(1)

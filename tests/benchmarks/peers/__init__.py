@@ -1,1 +1,1 @@
-"""The same SavedModel behind other servers, and this service beside them: `python -m tests.benchmarks.peers`."""
+"""The same SavedModel behind other servers, measured in turn with this service: `python -m tests.benchmarks.peers`."""

@@ -30,20 +30,20 @@ def main() -> None:
     """Print the table; a full run of all also writes PEERS.md."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.peers", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="name", help=f"only these: {', '.join(peer.name for peer in PEERS)}"
+        "names", nargs="*", metavar="name", help=f"measure only these: {', '.join(peer.name for peer in PEERS)}"
     )
-    parser.add_argument("--small", action="store_true", help="one round of a second each: whether it works")
+    parser.add_argument("--small", action="store_true", help="one round of a second for each, to check that it works")
     parser.add_argument(
         "--lock", action="store_true", help="renew the locks of the peers' requirements, and measure nothing"
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - {peer.name for peer in PEERS}:
-        parser.error(f"there is no peer {', '.join(sorted(unknown))}")
+        parser.error(f"unknown peer: {', '.join(sorted(unknown))}")
     if arguments.lock:
         lock()
         return
     require_wrk()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and, on the way out, the server that runs
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # which stops the server
     peers = [peer for peer in PEERS if not arguments.names or peer.name in arguments.names]
     rounds, warm_up_seconds, seconds = (1, 1, 1) if arguments.small else (3, 3, 8)
     artifact = newest("adder")
@@ -51,8 +51,8 @@ def main() -> None:
     servers: dict[str, Callable[[], AbstractContextManager[Target]]] = {report.OURS: partial(ours, WORKERS)}
     servers |= {peer.name: partial(serving, peer, artifact) for peer in peers}
     with closing(InProcess(artifact)) as saved_model:
-        asked = queries(CHECKED)
-        expected = dict(zip(asked, saved_model.answers(asked), strict=True))
+        checked = queries(CHECKED)
+        expected = dict(zip(checked, saved_model.answers(checked), strict=True))
     loads, failures = take_turns(servers, expected, rounds, warm_up_seconds, seconds)
 
     figures = {name: summary(found) for name, found in loads.items()}
@@ -74,7 +74,7 @@ def take_turns(
     warm_up_seconds: int,
     seconds: int,
 ) -> tuple[dict[str, list[dict[int, Load]]], dict[str, str]]:
-    """The loads of each round by name, and why some have none. One that has failed once is not tried again."""
+    """The loads of all rounds, and the reasons of failures, by name. A server that has failed is not started again."""
     loads: dict[str, list[dict[int, Load]]] = {name: [] for name in servers}
     failures: dict[str, str] = {}
     for number in range(1, rounds + 1):
@@ -83,8 +83,8 @@ def take_turns(
             try:
                 with servers[name]() as target:
                     found = measure(target, warm_up_seconds, seconds)
-                    check(target.ask, expected)
-            # Also what Service and wrk raise.
+                    check(target.predict, expected)
+            # The last three are raised by Service and wrk.
             except (NoEnvironment, NotServed, AssertionError, RuntimeError, requests.RequestException) as problem:
                 failures[name] = " ".join(str(problem).split())[:500]
                 del loads[name]
@@ -97,7 +97,7 @@ def take_turns(
 
 
 def version(peer: Peer, distribution: str) -> str:
-    """Of what is installed for it."""
+    """The version of a distribution in the environment of a peer."""
     installed = versions(environment(peer.requirements))
     return next(
         found

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer: their dependencies exclude one another's, and the project's."""
+"""A virtual environment for each peer: their dependencies conflict with each other and with the project's."""
 
 import subprocess
 from importlib.metadata import distributions
@@ -16,7 +16,7 @@ def environment(requirements: str) -> Path:
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """What is installed in the environment, by name."""
+    """The versions of the packages in an environment, by name."""
     packages = distributions(path=[str(path) for path in folder.glob("lib/python*/site-packages")])
     return {package.metadata["Name"].lower(): package.version for package in packages}
 
@@ -24,7 +24,7 @@ def versions(folder: Path) -> dict[str, str]:
 def lock() -> None:
     """Renew every requirements/*.txt from its .in."""
     for source in sorted((ROOT / REQUIREMENTS).glob("*.in")):
-        if source.stem == "tensorflow":  # what all others begin with
+        if source.stem == "tensorflow":  # which the others include
             continue
         options: list[str | Path] = [
             "--quiet",
@@ -35,5 +35,5 @@ def lock() -> None:
             "--generate-hashes",
         ]
         options += ["--no-emit-index-url", "--no-header", "--output-file", REQUIREMENTS / f"{source.stem}.txt"]
-        # By relative paths, which is how uv names them in what it writes.
+        # uv writes the paths that it is given: relative paths, therefore.
         subprocess.run([environments.UV, "pip", "compile", *options, REQUIREMENTS / source.name], cwd=ROOT, check=True)

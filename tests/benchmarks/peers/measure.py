@@ -1,4 +1,4 @@
-"""How fast a server is."""
+"""The throughput and latency of a server."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -20,10 +20,10 @@ class Figures(NamedTuple):
 
 
 def measure(target: Target, warm_up_seconds: int, seconds: int) -> dict[int, Load]:
-    """Load it, after a warm-up with the same number of connections: BentoML learns from one how to meet the next."""
+    """The loads by number of connections, each after a warm-up with as many: BentoML adapts to its load."""
     loads: dict[int, Load] = {}
     for connections in CONNECTIONS:
-        # Long enough for each connection to be answered twice, also by one who answers one after another.
+        # Long enough for two responses on each connection, even from a server that answers one request at a time.
         slow = ceil(2 * connections * loads[1].p50_ms / 1000) if loads else 0
         wrk(target.url, connections, max(warm_up_seconds, slow), target.body)
         loads[connections] = wrk(target.url, connections, max(seconds, slow), target.body)
@@ -31,7 +31,7 @@ def measure(target: Target, warm_up_seconds: int, seconds: int) -> dict[int, Loa
 
 
 def summary(rounds: Sequence[dict[int, Load]]) -> Figures:
-    """The medians."""
+    """The medians over rounds."""
     return Figures(
         {count: median(loads[count].requests_per_second for loads in rounds) for count in CONNECTIONS},
         median(loads[1].p50_ms for loads in rounds),

@@ -1,4 +1,4 @@
-"""The peers, as data."""
+"""The peers: how each is started and called."""
 
 from typing import NamedTuple
 
@@ -10,9 +10,9 @@ GUNICORN = "gunicorn --bind 127.0.0.1:{ports[0]} --workers 2 --threads 4 --no-co
 class Peer(NamedTuple):
     """One way to serve the SavedModel.
 
-    In `command`, whose first word is a program of the peer's environment, and in `variables`, `{ports[0]}` is the port
-    to serve on, `{ports[1]}` to `{ports[3]}` are others that are free, `{folder}` is an empty folder and `{libraries}`
-    the one with Python's shared library. `answer` is the way to the answer in the JSON of a reply.
+    The first word of `command` is a program of the peer's environment. In `command` and `variables`, `{ports[0]}` is
+    the port to serve on, `{ports[1]}` to `{ports[3]}` are other free ports, `{folder}` is an empty folder, and
+    `{libraries}` the folder of Python's shared library. `answer` is the path of the answer in the JSON of a response.
     """
 
     name: str
@@ -42,7 +42,7 @@ PEERS = [
         distribution="flask",
         requirements="flask",
         command=GUNICORN + f" {SERVING}.flask_signature:create_app()",
-        settings="two workers; 4 threads each, which wait while the network answers another",
+        settings="two workers; 4 threads each, which wait while the model answers another request",
     ),
     Peer(
         name="fastapi",
@@ -51,8 +51,8 @@ PEERS = [
         requirements="fastapi",
         command=f"uvicorn --factory {SERVING}.fastapi_app:create_app --host 127.0.0.1 --port {{ports[0]}} --workers 2"
         " --no-access-log --log-level warning",
-        settings="two workers; uvloop and httptools; no access log; `async def`, since a call of the network"
-        " is shorter than the way to a thread and back; the answer as a pydantic model, which it serialises fastest",
+        settings="two workers; uvloop and httptools; no access log; `async def`, since a call of the model"
+        " is shorter than the switch to a thread and back; the answer as a pydantic model, which it serialises fastest",
     ),
     Peer(
         name="litserve",
@@ -61,8 +61,8 @@ PEERS = [
         requirements="litserve",
         command=f"python -m {SERVING}.litserve_app {{ports[0]}}",
         settings="`max_batch_size` 64, `batch_timeout` 1 ms (0 spins, 0.1 and 0.5 ms were no faster), `fast_queue` for"
-        " more than a hundred requests a second; one worker, which batches what two HTTP servers receive: two workers"
-        " were slower, having two cores to share with the HTTP servers",
+        " more than a hundred requests a second; one worker, which batches the requests of two HTTP servers: two"
+        " workers were slower, because they share two cores with the HTTP servers",
     ),
     Peer(
         name="bentoml",
@@ -71,7 +71,7 @@ PEERS = [
         requirements="bentoml",
         command=f"bentoml serve {SERVING}.bentoml_app:Adder --host 127.0.0.1 --port {{ports[0]}}",
         settings="two workers; uvloop and httptools; no access log, no metrics; adaptive batches to 64;"
-        " `max_latency_ms` 1000, since with 300 it refuses requests; `async def`, which is faster than its threads",
+        " `max_latency_ms` 1000, because it refuses requests with 300; `async def`, which is faster than its threads",
         body='{"queries":["%s"]}',
         answer=(0,),
         variables={"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": "{folder}"},
@@ -83,8 +83,8 @@ PEERS = [
         requirements="mlserver",
         command="mlserver start {folder}",
         settings="`debug`, metrics and gzip off; adaptive batches to 64, `max_batch_time` 0.5 ms (with 1 or 2 a lone"
-        " request waits, with 0.1 no more were answered); `parallel_workers` 0, which calls the network where the"
-        " requests are received: 1 and 2 workers were slower, since the one HTTP process is what holds it back",
+        " request waits, with 0.1 no more were answered); `parallel_workers` 0, which calls the model in the process"
+        " that receives the requests: 1 and 2 workers were slower, because the one HTTP process is the bottleneck",
         path="/v2/models/adder/infer",
         body=PREDICT_PROTOCOL,
         answer=("outputs", 0, "data", 0),
@@ -108,12 +108,12 @@ PEERS = [
         distribution="nvidia-pytriton",
         requirements="pytriton",
         command=f"python -m {SERVING}.pytriton_app {{ports[0]}} {{ports[1]}} {{folder}}/workspace",
-        settings="dynamic batches to 64 without a delay, which waits for nobody; two HTTP threads; no metrics; outputs"
-        " not validated; one instance, since a second is a thread of the same Python and made a lone request slower",
+        settings="dynamic batches to 64 without a delay; two HTTP threads; no metrics; outputs not"
+        " validated; one instance: a second is a thread of the same Python process, and made a lone request slower",
         path="/v2/models/adder/infer",
         body=PREDICT_PROTOCOL,
         answer=("outputs", 0, "data", 0),
-        variables={"LD_LIBRARY_PATH": "{libraries}"},  # Triton has to find the Python that runs PyTriton, not another
+        variables={"LD_LIBRARY_PATH": "{libraries}"},  # for Triton to find the Python that runs PyTriton
     ),
     Peer(
         name="ray",
@@ -121,8 +121,8 @@ PEERS = [
         distribution="ray",
         requirements="ray",
         command=f"python -m {SERVING}.ray_serve_app {{ports[0]}} {{folder}}",
-        settings="two replicas; `@serve.batch` to 64 without a wait; `RAY_SERVE_THROUGHPUT_OPTIMIZED` and"
-        " the HAProxy that it brings, in one thread: with 16 connections ten times as many requests/s as without",
+        settings="two replicas; `@serve.batch` to 64 without a wait; `RAY_SERVE_THROUGHPUT_OPTIMIZED` with"
+        " its HAProxy, in one thread: with 16 connections ten times as many requests/s as without",
         variables={
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

@@ -1,4 +1,4 @@
-"""The figures as markdown."""
+"""PEERS.md: the figures in markdown."""
 
 from tests.benchmarks import goal
 from tests.benchmarks.goal import MET, MISSED, Goal
@@ -7,24 +7,24 @@ from tests.benchmarks.peers.measure import CONNECTIONS, Figures
 from tests.benchmarks.peers.peer import PEERS
 
 OURS = "neural-adder"
-FACTOR = 2  # how many times as fast as the best peer we want to be
+FACTOR = 2  # the goal, in times the throughput of the best peer
 FOREWORD = """\
-# Other ways to serve the same network
+# Other ways to serve the same model
 
-Written by `make benchmark-peers`, as it found it on {machine}.
+Written by `make benchmark-peers` on {machine}.
 
-Each peer serves the SavedModel of adder {version}, by `serving_default` unless it says otherwise, set up as its
-documentation says and with those of its settings that were fastest here. {ours} runs as it is shipped, with two
-workers, and answers by LiteRT, from the same weights. A peer's reply holds the answer alone, ours also the query, the
+Each peer serves the SavedModel of adder {version}, by `serving_default` unless its row says otherwise, set up by its
+documentation and with its fastest settings on this machine. {ours} runs as shipped, with two workers, and answers by
+LiteRT with the same weights. The response of a peer has only the answer; that of {ours} also has the query, the
 confidence and the model.
 
-The servers take turns in each of {rounds} rounds. One runs at a time, beside wrk on the same cores: {warm_up} s of
-warm-up and {seconds} s of load with each number of connections, which are kept alive. In each round {checked} answers
-of each server are compared with those of the SavedModel. The figures are medians over the rounds."""
+The servers are measured in turn in each of {rounds} rounds. One server runs at a time, and wrk on the same cores:
+{warm_up} s of warm-up and {seconds} s of load with each number of connections, which are kept alive. In each round
+{checked} answers of each server are compared with those of the SavedModel. The figures are medians over the rounds."""
 
 
 def table(figures: dict[str, Figures], versions: dict[str, str]) -> str:
-    """A row for each, ours first."""
+    """A row for each server, this service first."""
     rows = [
         "| | requests/s: 1 connection | 16 | 64 | p50 ms: 1 | p99 ms: 64 | ours/its: 1 | 16 | 64 |",
         "| - | - | - | - | - | - | - | - | - |",
@@ -39,7 +39,7 @@ def table(figures: dict[str, Figures], versions: dict[str, str]) -> str:
 
 
 def goals(figures: dict[str, Figures]) -> list[str]:
-    """Whether we are fast enough, as rows."""
+    """The goals as rows."""
     return [_goal(figures, count).row() for count in CONNECTIONS]
 
 
@@ -50,7 +50,7 @@ def page(
     tensorflow: dict[str, str],
     facts: dict[str, object],
 ) -> str:
-    """All of PEERS.md."""
+    """The content of PEERS.md."""
     settings = ["| | TensorFlow | settings, and why |", "| - | - | - |"]
     settings += [
         f"| {peer.title} {versions[peer.name]} | {tensorflow[peer.name]} | {peer.settings} |"
@@ -62,25 +62,25 @@ def page(
         table(figures, versions),
         goal.table(goals(figures)),
     ]
-    parts += ["## How they were set up", "\n".join(settings)]
+    parts += ["## Settings of the peers", "\n".join(settings)]
     if failures:
         parts += ["## Not measured", unmeasured(failures)]
     return "\n\n".join(parts) + "\n"
 
 
 def unmeasured(failures: dict[str, str]) -> str:
-    """Who could not be, and why."""
+    """The servers that could not be measured, with the reasons."""
     return "\n".join(f"- {_title(name)}: {reason}" for name, reason in failures.items())
 
 
 def _goal(figures: dict[str, Figures], count: int) -> Goal:
-    what, bound = f"requests/s, to the best peer's, {count} connection{'s' if count > 1 else ''}", f"at least {FACTOR}"
+    title, bound = f"requests/s, to the best peer's, {count} connection{'s' if count > 1 else ''}", f"at least {FACTOR}"
     peers = figures.keys() - {OURS}
     if OURS not in figures or not peers:
-        return Goal(what, bound, "", "not measured")
+        return Goal(title, bound, "", "not measured")
     best = max(peers, key=lambda name: figures[name].requests_per_second[count])
     ratio = _ratio(figures, best, count)
-    return Goal(what, bound, f"{ratio:.2f} ({_title(best)})", MET if ratio >= FACTOR else MISSED)
+    return Goal(title, bound, f"{ratio:.2f} ({_title(best)})", MET if ratio >= FACTOR else MISSED)
 
 
 def _ratio(figures: dict[str, Figures], name: str, count: int) -> float:

@@ -1,4 +1,4 @@
-"""One server at a time, and nothing left of it."""
+"""Starts one server at a time, and ends all of its processes."""
 
 import ctypes
 import os
@@ -28,31 +28,31 @@ ENDING_SECONDS = 15
 
 
 class NotServed(Exception):
-    """A server does not do what it was started for."""
+    """A server does not start, or does not answer."""
 
 
 class Target(NamedTuple):
-    """Where a query is answered, and how."""
+    """The endpoint of a server. `answer` is the path of the answer in the JSON of a response."""
 
     url: str
     body: str
     answer: tuple[str | int, ...]
 
-    def ask(self, query: str) -> str:
+    def predict(self, query: str) -> str:
         """The answer to one query."""
         body, headers = self.body % query, {"content-type": "application/json"}
         response = requests.post(self.url, body, headers=headers, timeout=30)
         response.raise_for_status()
-        found = response.json()
-        for step in self.answer:
-            found = found[step]
-        return str(found)
+        value = response.json()
+        for key in self.answer:
+            value = value[key]
+        return str(value)
 
 
 @contextmanager
 def ours(workers: int) -> Iterator[Target]:
-    """This service, as its end-to-end tests start it."""
-    with _all_ended():
+    """This service, started as by the end-to-end tests."""
+    with _ending_all():
         service = Service(workers=workers)
         try:
             service.ready()
@@ -66,10 +66,10 @@ def ours(workers: int) -> Iterator[Target]:
 def serving(peer: Peer, saved_model: Path) -> Iterator[Target]:
     """A peer, in a process group of its own.
 
-    Raises NoEnvironment, or NotServed where it does not come to answer.
+    Raises NoEnvironment, or NotServed if it does not answer in time.
     """
     programs = environment(peer.requirements) / "bin"
-    with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as folder, _all_ended():
+    with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as folder, _ending_all():
         ports = _free_ports(4)
 
         def filled(text: str) -> str:
@@ -98,7 +98,7 @@ def serving(peer: Peer, saved_model: Path) -> Iterator[Target]:
 
 
 def _variables(programs: Path, saved_model: Path) -> dict[str, str]:
-    # What tests.conftest sets for this service's TensorFlow is not for theirs.
+    # Without the TF_ variables that tests.conftest sets for this service.
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("ADDER_", "TF_"))}
     return kept | {
         "ADDER_SAVED_MODEL": str(saved_model),
@@ -119,23 +119,23 @@ def _free_ports(count: int) -> list[int]:
 def _until_answering(target: Target, process: subprocess.Popen[bytes], log: Path) -> None:
     def answers() -> bool:
         if process.poll() is not None:
-            raise NotServed(f"it ended while starting: {_last_words(log)}")
+            raise NotServed(f"it ended while starting: {_last_error(log)}")
         with suppress(requests.RequestException):
-            return bool(target.ask("123+456"))
+            return bool(target.predict("123+456"))
         return False
 
     if not _until(answers, STARTING_SECONDS):
-        raise NotServed(f"it did not answer within {STARTING_SECONDS} s: {_last_words(log)}")
+        raise NotServed(f"it did not answer within {STARTING_SECONDS} s: {_last_error(log)}")
 
 
-def _last_words(log: Path) -> str:
-    """The last line that names an error, or the last at all."""
+def _last_error(log: Path) -> str:
+    """The last line that names an error, or else the last line."""
     lines = [line.strip()[:300] for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else "it said nothing")
+    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else "it logged nothing")
 
 
 def _until_idle() -> None:
-    """Wait until the last worker is warm too: a second in which the server takes less than half a core."""
+    """Wait for a second in which the server uses less than half a core: then all of its workers are warm."""
 
     def idle() -> bool:
         before = _cpu_seconds()
@@ -155,16 +155,16 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 @contextmanager
-def _all_ended() -> Iterator[None]:
-    """End every process that was started within, whatever group or session it has put itself into."""
-    # Those whose parent is gone become children of this process, so that all can be found.
+def _ending_all() -> Iterator[None]:
+    """End every process that was started in this context, in any process group or session."""
+    # Processes whose parent has ended become children of this process, and are found among its descendants.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         yield
     finally:
         _until(lambda: not _descendants(), ENDING_SECONDS)
-        while left := _descendants():
-            for pid in left:
+        while remaining := _descendants():
+            for pid in remaining:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
@@ -176,19 +176,19 @@ class _Status(NamedTuple):
 
 
 def _descendants() -> dict[int, _Status]:
-    """The living processes below this one."""
+    """The living descendants of this process."""
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:  # those that have ended
+        while os.waitpid(-1, os.WNOHANG)[0]:  # reap children that have ended
             pass
-    all_of_them: dict[int, _Status] = {}
+    processes: dict[int, _Status] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
             fields = status.read_text().rpartition(")")[2].split()
-            all_of_them[int(status.parent.name)] = _Status(int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS)
+            processes[int(status.parent.name)] = _Status(int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS)
     found, generation = dict[int, _Status](), {os.getpid()}
     while generation:
-        generation = {pid for pid, status in all_of_them.items() if status.parent in generation}
-        found |= {pid: all_of_them[pid] for pid in generation}
+        generation = {pid for pid, status in processes.items() if status.parent in generation}
+        found |= {pid: processes[pid] for pid in generation}
     return found
 
 

@@ -17,7 +17,7 @@ from service.models.native_stderr import capture_stderr, log_stderr
         ("terminate called", logging.WARNING),
     ],
 )
-def test_a_line_keeps_its_level(caplog: pytest.LogCaptureFixture, line: str, level: int) -> None:
+def test_a_line_is_logged_with_its_level(caplog: pytest.LogCaptureFixture, line: str, level: int) -> None:
     with caplog.at_level(logging.INFO, "tensorflow"):
         log_stderr(f"\n{line}\n")
     assert caplog.record_tuples == [("tensorflow", level, line)]

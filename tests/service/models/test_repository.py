@@ -13,7 +13,9 @@ from service.telemetry.metrics import Metrics
 from tests.service.conftest import METADATA, SHA256
 
 
-class Loaded:
+class EmptyArtifact:
+    """A version without files. A folder with `broken` in it cannot be loaded."""
+
     def __init__(self, folder: Path) -> None:
         if (folder / "broken").exists():
             raise ModelUnavailable(f"{folder} is broken")
@@ -27,7 +29,7 @@ def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
         (artifacts / folder).mkdir(parents=True)
     return Repository(
         Settings(artifacts=artifacts, models=models),
-        lambda folder: cast(Artifact, Loaded(folder)),
+        lambda folder: cast(Artifact, EmptyArtifact(folder)),
         Metrics().observe_model,
     )
 
@@ -40,7 +42,7 @@ def test_the_newest_version_is_served(tmp_path: Path) -> None:
     assert repository.find().artifact.metadata.version == 10
 
 
-def test_a_broken_version_is_passed_over(tmp_path: Path) -> None:
+def test_a_broken_version_is_skipped(tmp_path: Path) -> None:
     repository = repository_of(tmp_path, "adder", "adder/1", "adder/2/broken")
     assert repository.load()
     assert repository.find().artifact.metadata.version == 1
@@ -56,9 +58,9 @@ def test_a_broken_version_is_passed_over(tmp_path: Path) -> None:
         ("z,adder,z", ["z 1", "adder 2", "adder 1"]),
     ],
 )
-def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models: str, served: list[str]) -> None:
-    there = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty", ".hidden/1", "a name/1"]
-    repository = repository_of(tmp_path, models, *there)
+def test_all_versions_of_the_configured_models_are_served(tmp_path: Path, models: str, served: list[str]) -> None:
+    folders = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty", ".hidden/1", "a name/1"]
+    repository = repository_of(tmp_path, models, *folders)
     assert repository.load()
     assert [f"{each.metadata.name} {each.metadata.version}" for each in repository.artifacts()] == served
     default = repository.find().artifact.metadata
@@ -73,19 +75,19 @@ def test_every_version_of_the_models_asked_for_is_served(tmp_path: Path, models:
         ("none,*", "none has no version"),
     ],
 )
-def test_a_model_that_is_named_must_be_there(
+def test_a_configured_model_must_exist(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, models: str, problem: str
 ) -> None:
     assert not repository_of(tmp_path, models, "adder/1", "empty", "broken/1/broken").load()
     assert problem in caplog.text
 
 
-def test_some_model_must_be_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_at_least_one_model_must_exist(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not repository_of(tmp_path, "*").load()
     assert f"{tmp_path} has no model" in caplog.text
 
 
-def test_a_model_and_a_version_can_be_named(tmp_path: Path) -> None:
+def test_a_request_can_name_model_and_version(tmp_path: Path) -> None:
     repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
     assert repository.load()
     assert repository.find("adder", 1).artifact.metadata.version == 1
@@ -94,21 +96,19 @@ def test_a_model_and_a_version_can_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("model", "version"), [("y", None), ("", None), ("z", 2), ("z", 0), (None, 3)])
-def test_what_there_is_is_named_where_something_else_is_wanted(
-    tmp_path: Path, model: str | None, version: int | None
-) -> None:
+def test_an_unknown_model_or_version_lists_the_known(tmp_path: Path, model: str | None, version: int | None) -> None:
     repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
     assert repository.load()
     with pytest.raises(ModelNotFound, match=r"the models, with their versions, are adder \(2, 1\), z \(1\)$"):
         repository.find(model, version)
 
 
-def test_nothing_is_served_until_it_is_loaded(tmp_path: Path) -> None:
+def test_nothing_is_served_before_loading(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="no model could be loaded"):
         repository_of(tmp_path, "adder", "adder/1").find()
 
 
-def test_what_cannot_be_loaded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reason_of_a_failed_load_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     repository = repository_of(tmp_path, "adder", "adder/1/broken")
     assert not repository.load()
     with pytest.raises(ModelUnavailable, match="no model could be loaded: see the log of the service"):
@@ -116,26 +116,26 @@ def test_what_cannot_be_loaded_is_told(tmp_path: Path, caplog: pytest.LogCapture
     assert f"{tmp_path}/adder/1 is broken" in caplog.text
 
 
-def test_loading_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_of_loading_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def load(_folder: Path) -> Artifact:
-        raise RuntimeError("of some kind")
+        raise RuntimeError("unexpected")
 
     (tmp_path / "adder" / "1").mkdir(parents=True)
     assert not Repository(Settings(artifacts=tmp_path), load, Metrics().observe_model).load()
-    assert "RuntimeError: of some kind" in caplog.text
+    assert "RuntimeError: unexpected" in caplog.text
 
 
-def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_version_names_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match=f"{tmp_path}/adder has no version: export one, or set ADDER_ARTIFACTS"):
         open_all(Settings(artifacts=tmp_path), verify)
 
 
-def test_the_check_passes_when_one_version_is_whole(artifact: Path) -> None:
-    shutil.copytree(artifact, artifact.with_name("2"))  # which says that it is version 1
+def test_one_complete_version_is_enough(artifact: Path) -> None:
+    shutil.copytree(artifact, artifact.with_name("2"))  # its metadata says version 1
     assert list(open_all(Settings(artifacts=artifact.parent.parent), verify)["adder"]) == [1]
 
 
-def test_the_check_tells_what_is_wrong_with_the_newest(artifact: Path) -> None:
+def test_the_problem_of_the_newest_version_is_raised(artifact: Path) -> None:
     shutil.copytree(artifact, artifact.with_name("2"))
     for version in ("1", "2"):
         (artifact.with_name(version) / "saved_model.pb").unlink()

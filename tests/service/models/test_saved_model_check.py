@@ -15,7 +15,7 @@ from tests.conftest import ROOT, newest
 from training import metadata
 
 
-def in_a_process(artifacts: Path) -> subprocess.CompletedProcess[str]:
+def run_check(artifacts: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"ADDER_ARTIFACTS": str(artifacts)}
     command = [sys.executable, "-m", "service.models.saved_model_check"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -23,55 +23,55 @@ def in_a_process(artifacts: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def differing(artifact: Path, shipped: Path) -> Path:
-    """The barely trained SavedModel, and for LiteRT another network: whole, and each good by itself."""
+    """A complete artifact whose serving LiteRT file is that of another model."""
     shutil.copy(shipped / "serving_bytes.tflite", artifact)
-    described = metadata.read(shipped)
-    metadata.write(artifact, described.model_copy(update={"version": 1}))
+    shipped_metadata = metadata.read(shipped)
+    metadata.write(artifact, shipped_metadata.model_copy(update={"version": 1}))
     return artifact
 
 
 @pytest.mark.parametrize("name", ["adder", "cho2014", "last-digit", "sutskever2014"])
-def test_the_shipped_forms_agree(name: str) -> None:
+def test_the_files_of_shipped_models_agree(name: str) -> None:
     saved_model_check.check(newest(name))
 
 
-def test_forms_that_differ_are_refused(differing: Path) -> None:
+def test_files_that_differ_are_refused(differing: Path) -> None:
     with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
         saved_model_check.check(differing)
 
 
-def test_another_network_to_decode_with_is_refused(artifact: Path, shipped: Path) -> None:
-    described = metadata.read(artifact)
+def test_the_decoder_of_another_model_is_refused(artifact: Path, shipped: Path) -> None:
+    original_metadata = metadata.read(artifact)
     shutil.copy(shipped / "decoding.tflite", artifact)
-    metadata.write(artifact, described)
+    metadata.write(artifact, original_metadata)
     with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
         saved_model_check.check(artifact)
 
 
-def test_other_best_answers_are_refused(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_k_best_answers_are_refused(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LiteRTEngine, "k_best", lambda *_: [("1", 1.0)])
     with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
         saved_model_check.check(barely_trained)
 
 
-def test_versions_that_differ_are_told(differing: Path) -> None:
-    told = in_a_process(differing.parent.parent)
-    assert told.returncode == 0
-    [(folder, checked)] = json.loads(told.stdout).items()
+def test_the_check_prints_versions_that_differ(differing: Path) -> None:
+    result = run_check(differing.parent.parent)
+    assert result.returncode == 0
+    [(folder, checked)] = json.loads(result.stdout).items()
     assert folder == str(differing)
     assert "differ from its SavedModel's" in checked["problem"]
     assert checked["signature_def"] == {}
 
 
-def test_nothing_to_load_is_one_line(tmp_path: Path) -> None:
-    told = in_a_process(tmp_path)
-    assert told.returncode == 1
-    assert told.stderr.startswith(f"error: {tmp_path / 'adder'} has no version")
-    assert len(told.stderr.splitlines()) == 1
+def test_a_missing_model_is_an_error_of_one_line(tmp_path: Path) -> None:
+    result = run_check(tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {tmp_path / 'adder'} has no version")
+    assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_signature_of_versions_that_agree_is_told(artifact: Path) -> None:
-    [(folder, checked)] = json.loads(in_a_process(artifact.parent.parent).stdout).items()
+def test_the_check_prints_signatures_of_versions_that_agree(artifact: Path) -> None:
+    [(folder, checked)] = json.loads(run_check(artifact.parent.parent).stdout).items()
     assert folder == str(artifact)
     assert checked["problem"] is None
     assert checked["signature_def"]["method_name"] == "tensorflow/serving/predict"
@@ -81,6 +81,6 @@ def test_the_signature_of_versions_that_agree_is_told(artifact: Path) -> None:
     assert set(checked["signature_def"]["outputs"]) == {"answer", "probabilities", "confidence"}
 
 
-def test_a_version_that_nobody_checked_is_unavailable() -> None:
+def test_a_version_that_was_not_checked_is_unavailable() -> None:
     with pytest.raises(ModelUnavailable, match="adder/1 was added after the service started: send SIGHUP"):
         SavedModelChecks().require_checked(Path("adder/1"))

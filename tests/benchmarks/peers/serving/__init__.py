@@ -1,1 +1,1 @@
-"""What the peers serve. These modules run in the peers' own environments, not in the project's."""
+"""The applications of the peers. They run in the environments of the peers, not in the project's."""

@@ -16,7 +16,7 @@ class Answer(BaseModel):
 
 
 def create_app() -> FastAPI:
-    """For uvicorn, in each worker."""
+    """The application, which uvicorn creates in each worker."""
     app, model = FastAPI(), SavedModel()
 
     @app.post("/predict")

@@ -1,4 +1,4 @@
-"""Flask and Keras' `model.predict`, a call for each request, as tutorials have it."""
+"""Flask and Keras' `model.predict`, a call for each request, as in tutorials."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ from training.networks import ARCHITECTURES
 
 
 def create_app() -> Flask:
-    """For gunicorn, in each worker."""
+    """The application, which gunicorn creates in each worker."""
     app, network = Flask(__name__), load()
     one_hot = np.eye(len(task.ALPHABET), dtype=np.float32)
 

@@ -6,7 +6,7 @@ from tests.benchmarks.peers.serving.saved_model import SavedModel
 
 
 def create_app() -> Flask:
-    """For gunicorn, in each worker."""
+    """The application, which gunicorn creates in each worker."""
     app, model = Flask(__name__), SavedModel()
 
     @app.post("/predict")

@@ -1,4 +1,4 @@
-"""MLServer with a runtime of our own, and its adaptive batching."""
+"""MLServer with a custom runtime and its adaptive batching."""
 # mypy: disable-error-code="import-not-found", allow-subclassing-any, allow-untyped-decorators
 
 from mlserver import MLModel

@@ -1,4 +1,4 @@
-"""PyTriton: Triton's HTTP server and dynamic batcher, before Python."""
+"""PyTriton: Triton's HTTP server and dynamic batcher in front of Python."""
 # mypy: disable-error-code="import-not-found", allow-subclassing-any, allow-untyped-decorators
 
 import sys

@@ -27,7 +27,7 @@ class Adder:
 def main(port: int, folder: str) -> None:
     ray.init(include_dashboard=False, _temp_dir=folder)
     serve.start(http_options=HTTPOptions(host="127.0.0.1", port=port))
-    application = Adder.bind()  # type: ignore[attr-defined]  # the decorator makes another class of it
+    application = Adder.bind()  # type: ignore[attr-defined]  # the decorator replaces the class
     serve.run(application, route_prefix="/predict", blocking=True)
 
 

@@ -1,17 +1,17 @@
-"""The SavedModel, as the peers call it: text in, text out."""
+"""The SavedModel as the peers call it: from strings to strings."""
 
 import os
 
 import tensorflow as tf
 
-BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64]  # each is compiled once; the load has at most 64 queries under way
+BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64]  # each is compiled once; the load has at most 64 concurrent queries
 
 
 class SavedModel:
-    """What ADDER_SAVED_MODEL names, warm at every batch size."""
+    """The SavedModel in the folder ADDER_SAVED_MODEL, warm at every batch size."""
 
     def __init__(self) -> None:
-        # More would be in the way of the other processes: two were no faster, also for peers with one for the network.
+        # More threads would compete with the other processes: two were no faster, even with one process for the model.
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         self._loaded = tf.saved_model.load(os.environ["ADDER_SAVED_MODEL"])
@@ -20,7 +20,7 @@ class SavedModel:
             self.answers(["123+456"] * size)
 
     def answers(self, queries: list[str]) -> list[str]:
-        """The network's answer to each, in one call padded to the next batch size."""
+        """The answer to each query, by one call that is padded to the next batch size."""
         size = next(size for size in BATCH_SIZES if size >= len(queries))
         padded = queries + queries[:1] * (size - len(queries))
         answers = self._serve(query=tf.constant(padded))["answer"].numpy()
