@@ -11,7 +11,7 @@ Problem
 ├── WrongContentType      415
 ├── WrongContentEncoding  415
 ├── Invalid               422  fields that break a rule, each named
-├── ClientDisconnected    499  for logs and metrics only: no client reads it
+├── ClientDisconnected    499  for logs and metrics: the client has left
 ├── InferenceError        500
 ├── QueueFull             503
 ├── ModelUnavailable      503  a version that cannot be loaded, or no version at all
@@ -185,7 +185,7 @@ class ClientDisconnected(Problem):
     """499 is nginx's; no RFC has a status for it."""
 
     name, title, status = "client-disconnected", "The client has closed the connection", 499
-    meaning = "The client closed the connection before inference. Only logs and metrics show this problem."
+    meaning = "The client closed the connection before inference. Logs and metrics show this problem."
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before inference")
