@@ -216,7 +216,7 @@ class Batcher:
             (self._queue.append if rest > self._max_batch_size else self._queue.appendleft)(last)
 
     def _take(self) -> list[tuple[_QueueEntry, list[Any]]]:
-        """Take queued requests up to the batch size; the last may be split. All entries of a batch have one function."""
+        """Take queued requests up to the batch size; the last may be split. A batch has one function."""
         batch: list[tuple[_QueueEntry, list[Any]]] = []
         room, now = self._max_batch_size, self._clock()
         while self._queue and room:

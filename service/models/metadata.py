@@ -117,8 +117,8 @@ class Verified(NamedTuple):
 
 
 def verify(folder: Path) -> Verified:
-    """Compare every file with its SHA-256, and read the metadata. The model card and its pictures are documentation, and
-    are not compared.
+    """Compare every file with its SHA-256, and read the metadata. The model card and its pictures are documentation,
+    and are not compared.
 
     Raises ModelUnavailable, which names the file and the reason.
     """

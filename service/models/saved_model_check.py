@@ -26,7 +26,7 @@ K_BEST = 3  # answers to each golden query that are compared
 
 class SavedModelCheck(TypedDict):
     """The result for one version: `problem` describes a difference between its LiteRT files and its SavedModel, or is
-    None; `signature_def` is the SignatureDef of `serving_default` as protobuf writes it in JSON, empty with a problem."""
+    None; `signature_def` is the SignatureDef of `serving_default` as protobuf writes it in JSON, or empty."""
 
     problem: str | None
     signature_def: dict[str, Any]
