@@ -1,4 +1,4 @@
-"""Builds the OpenAPI 3.1 document from the routes, what they document about themselves, and their schemas."""
+"""Builds the OpenAPI 3.1 document from the routes of the application and their operations."""
 
 import http
 import inspect
@@ -81,7 +81,7 @@ class _Route(NamedTuple):
 
 
 def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) -> dict[str, Any]:
-    """All documented routes of `app`. The examples have the query of the first artifact."""
+    """Build the document of all documented routes of `app`. The examples have the query of the first artifact."""
     routes = list(_routes(app))
     schemas, components = _schemas(routes, artifacts, max_batch_queries)
     query = artifacts[0].metadata.query_example

@@ -1,4 +1,4 @@
-"""From a validated body to the model and back: the one way for all routes. Every call of the model passes its queue."""
+"""Resolves the model of a request, calls it, and builds the response, for all routes. Every call passes the queue."""
 
 import math
 import time
@@ -26,7 +26,7 @@ def resolve_model(
 ) -> tuple[ServedModel, RequestT]:
     """Read the body, resolve the model it names, validate it by that model's limits.
 
-    Raises ModelUnavailable, or with an example that works ModelNotFound, Invalid, and what `read` raises.
+    Raises ModelUnavailable; and ModelNotFound, Invalid and the problems of `read`, each with an example that works.
     """
     served = repository.find()
     named: dict[str, Any] = {}
@@ -42,7 +42,8 @@ def resolve_model(
 
 
 def infer(served: ServedModel, queries: list[str], context: RequestContext) -> list[ModelOutput]:
-    """One output for each valid query, in order; the list may be empty. Raises as `Batcher.call` does."""
+    """Return one output for each query, in order. The queries are valid; there may be none. Raises as `Batcher.call`
+    does."""
     _start(served, len(queries), context)
     if not queries:
         return []
@@ -54,11 +55,11 @@ def infer(served: ServedModel, queries: list[str], context: RequestContext) -> l
 def infer_characters(
     served: ServedModel, query: str, context: RequestContext
 ) -> Generator[npt.NDArray[np.float32], None, ModelOutput]:
-    """The probabilities [V] of one character of the answer after the other, the end included if the answer has room for
-    it. Returns the whole output.
+    """Decode the answer one character at a time: yield the probabilities of each, float32 [V], the end included if the
+    answer has room for it; return the whole output.
 
-    The first step passes the limit of the queue; the others of an admitted request do not. Raises as `Batcher.call`
-    does.
+    Each step waits in the queue. Only the first counts against its limit: an admitted request is not refused. Raises as
+    `Batcher.call` does.
     """
     _start(served, 1, context)
     decoder, steps = served.artifact.engine.decode(query), list[npt.NDArray[np.float32]]()
@@ -83,8 +84,8 @@ def infer_characters(
 def build_response(
     served: ServedModel, body: PredictRequest, output: ModelOutput, context: RequestContext
 ) -> PredictResponse:
-    """Build the response of /predict. Raises as `Batcher.call` does if the body asks for alternatives, which share the
-    deadline of the inference before."""
+    """Build the response of /predict. Alternatives are another call of the model, which has the deadline of the
+    inference before and raises as `Batcher.call` does."""
     alternatives = None
     if body.alternatives is not None:
         result = served.batcher.call(

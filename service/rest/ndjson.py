@@ -26,9 +26,9 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
     """Answer each line, which is a body of POST /predict, with a line: its response or its problem document, in order.
 
     A client that sends more than the sockets buffer must read while it sends, as curl does. Raises ModelUnavailable,
-    BadHeader, and WrongContentEncoding, since lines are not decompressed.
+    BadHeader, or WrongContentEncoding: lines are not decompressed.
     """
-    # Before the status 200 is sent, so that not each line repeats the problem.
+    # Before the status 200 is sent: otherwise each line would repeat the problem.
     repository.find()
     context = request_context()
     if (encoding := encoding_of(request)) != "identity":
@@ -53,7 +53,7 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
 
 
 def _answer_block(block: list[ParsedLine], context: RequestContext) -> Iterator[bytes]:
-    """Run inference once for each version that the lines name."""
+    """Answer a block of lines, with one inference for each version that the lines name."""
     queries: dict[ServedModel, list[str]] = {}
     for line in block:
         if not isinstance(line, Problem):

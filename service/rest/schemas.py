@@ -26,8 +26,7 @@ from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence
 from service.models.queries import Batch, InvalidQuery, JsonInteger, Queries, Query
 
-RUNNERS_UP = 3
-
+RUNNERS_UP = 3  # for each character
 
 # openapi.document lists the names that are served.
 ModelName = TypeAliasType("ModelName", str)
@@ -61,7 +60,7 @@ class QueryRequest(ModelSelector):
 
 
 class OutputOptions(ModelSelector):
-    """The part of a body that asks for more than the answer."""
+    """The part of a body that selects further fields of an answer."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -74,7 +73,7 @@ class PredictRequest(OutputOptions):
 
     query: Query
     alternatives: Annotated[JsonInteger, Field(ge=1, le=10)] | None = Field(
-        None, description="Include so many of the most probable answers."
+        None, description="Include this many of the most probable answers."
     )
 
     @classmethod
@@ -89,8 +88,8 @@ class PredictRequest(OutputOptions):
         }
 
 
-def _of_queries(schema: dict[str, Any]) -> None:
-    """In JSON Schema: each item of `queries` is a valid query, unless errors are reported."""
+def _require_valid_queries(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema: each item of `queries` is a valid query, unless errors are reported."""
     schema["if"] = {"properties": {"on_error": {"const": "report"}}, "required": ["on_error"]}
     schema["else"] = {"properties": {"queries": {"$ref": "#/components/schemas/Queries"}}}
 
@@ -98,7 +97,7 @@ def _of_queries(schema: dict[str, Any]) -> None:
 class BatchRequest(OutputOptions):
     """The body of POST /predict/batch."""
 
-    model_config = ConfigDict(json_schema_extra=_of_queries)
+    model_config = ConfigDict(json_schema_extra=_require_valid_queries)
 
     on_error: Literal["fail", "report"] = Field(
         "fail", description="For an invalid query, refuse the whole batch, or put a problem in its place."
@@ -107,7 +106,7 @@ class BatchRequest(OutputOptions):
 
     @field_validator("queries", mode="wrap", json_schema_input_type=Batch)
     @classmethod
-    def _report(cls, queries: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[str]:
+    def _report_invalid(cls, queries: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[str]:
         """Validate the queries; if errors are reported, put an InvalidQuery in the place of each bad one."""
         try:
             return cast(list[str], validate(queries))
@@ -149,7 +148,7 @@ class ModelVersion(BaseModel):
 
     @classmethod
     def of(cls, artifact: Artifact) -> Self:
-        """That of an artifact."""
+        """The version of an artifact."""
         return cls(name=artifact.metadata.name, version=artifact.metadata.version, sha256=artifact.sha256)
 
 
@@ -245,7 +244,7 @@ class Answer:
 
     @classmethod
     def of(cls, query: str, output: ModelOutput, options: OutputOptions, alphabet: str, **more: Any) -> Self:
-        """With what the options ask for, and the further fields of a subclass."""
+        """An answer with the fields that the options select; `more` are the fields of a subclass."""
         answer, confidence = output.answer, output.confidence
         if options.min_confidence is not None:
             more["abstained"] = confidence < options.min_confidence
