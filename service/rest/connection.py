@@ -32,7 +32,7 @@ class RequestContext:
 
 
 def request_context() -> RequestContext:
-    """The context of Flask's current request. Raises BadHeader for a Request-Timeout that is not a number of seconds."""
+    """The context of Flask's current request. Raises BadHeader for an invalid Request-Timeout."""
     current: Request = request._get_current_object()  # type: ignore[attr-defined]
     client = current.environ.get("gunicorn.socket")
 

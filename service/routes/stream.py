@@ -47,7 +47,7 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
         served, body = resolve_model(repository, read, QueryRequest)
         alphabet, model = served.artifact.metadata.alphabet, ModelVersion.of(served.artifact)
         steps = infer_characters(served, body.query, context)
-        first = next(steps)  # a problem of the first step has a status of its own
+        first = next(steps)  # before the status 200 is sent: a problem of the first step has its own status
 
         def events() -> Iterator[bytes]:
             step = first

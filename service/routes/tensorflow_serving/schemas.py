@@ -1,6 +1,6 @@
 """Request and response bodies of TensorFlow Serving's REST API.
 
-Requests are documented here, and read by `inputs`, since their errors are TensorFlow Serving's.
+The schemas of requests are documentation: `inputs` reads requests, with TensorFlow Serving's error messages.
 """
 
 import base64
