@@ -9,13 +9,23 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import Problem
+from service.errors import FieldError, Invalid, Problem
 from service.models.batcher import BatchResult
 from service.models.engines.model_output import ModelOutput
+from service.models.queries import InvalidQuery
 from service.models.repository import Repository, ServedModel
 from service.rest.body import validate
 from service.rest.connection import RequestContext
-from service.rest.schemas import Alternative, ModelSelector, ModelVersion, PredictRequest, PredictResponse
+from service.rest.schemas import (
+    Alternative,
+    Answer,
+    BatchRequest,
+    BatchResponse,
+    ModelSelector,
+    ModelVersion,
+    PredictRequest,
+    PredictResponse,
+)
 
 RequestT = TypeVar("RequestT", bound=ModelSelector)
 T = TypeVar("T")
@@ -96,6 +106,18 @@ def build_response(
         alternatives = [Alternative(answer=answer, probability=probability) for answer, probability in best]
     alphabet, model = served.artifact.metadata.alphabet, ModelVersion.of(served.artifact)
     return PredictResponse.of(body.query, output, body, alphabet, alternatives=alternatives, model=model)
+
+
+def build_batch_response(served: ServedModel, body: BatchRequest, outputs: list[ModelOutput]) -> BatchResponse:
+    """Build the response of /predict/batch: an output for each valid query, a problem document for each invalid one."""
+    remaining, alphabet = iter(outputs), served.artifact.metadata.alphabet
+    predictions = [
+        Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()
+        if isinstance(query, InvalidQuery)
+        else Answer.of(query, next(remaining), body, alphabet)
+        for index, query in enumerate(body.queries)
+    ]
+    return BatchResponse(predictions=predictions, model=ModelVersion.of(served.artifact))
 
 
 def _start(served: ServedModel, queries: int, context: RequestContext) -> None:

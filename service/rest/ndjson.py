@@ -1,11 +1,13 @@
 """NDJSON: lines of queries in a body of any length, answered line by line in constant memory."""
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import repeat
+from typing import Any
 
 from flask import Response, request, stream_with_context
-from pydantic import TypeAdapter
+from pydantic import RootModel, TypeAdapter
 
 from service.errors import Problem, WrongContentEncoding
 from service.models.engines.model_output import ModelOutput
@@ -20,6 +22,15 @@ from service.settings import Settings
 RESPONSE = TypeAdapter(PredictResponse)
 
 ParsedLine = tuple[ServedModel, PredictRequest] | Problem
+
+
+class NdjsonBody(RootModel[Any]):
+    """Text: any number of lines, each a body of POST /predict."""
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, str]:
+        """Bodies for the OpenAPI document, by title."""
+        return {"two queries": 2 * f"{json.dumps(PredictRequest.example(query))}\n"}
 
 
 def answer_lines(repository: Repository, settings: Settings) -> Response:

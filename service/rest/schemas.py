@@ -1,6 +1,5 @@
 """Request and response bodies of our own routes."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, cast
@@ -12,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     Json,
-    RootModel,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -47,7 +45,7 @@ class ModelSelector(BaseModel):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         return {"a query": cls.example(query)}
 
 
@@ -78,7 +76,7 @@ class PredictRequest(OutputOptions):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         plain = cls.example(query)
         return {
             "a query": plain,
@@ -125,18 +123,9 @@ class BatchRequest(OutputOptions):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         mixed = {"queries": [query, "1+", query], "on_error": "report"}
         return {"queries": {"queries": [query, query]}, "problems in their place": mixed}
-
-
-class NdjsonBody(RootModel[Any]):
-    """Text: any number of lines, each a body of POST /predict."""
-
-    @classmethod
-    def examples(cls, query: str) -> dict[str, str]:
-        """Bodies for the OpenAPI document, by what they show."""
-        return {"two queries": 2 * f"{json.dumps(PredictRequest.example(query))}\n"}
 
 
 class ModelVersion(BaseModel):

@@ -63,9 +63,8 @@ class LiteRTEngine:
         """Return up to `k` of the most probable answers with their probabilities, the best first."""
         returned = self._k_best(query=_encoded([query], 1, self._query_length), k=np.int32(k))
         totals, answers = returned["log_probabilities"][0], returned["answers"][0]
-        found = (
-            totals > LOWEST
-        )  # the converter replaces minus infinity, which marks an answer that does not exist, by this float
+        # The converter replaces minus infinity, which marks an answer that does not exist, by the lowest float32.
+        found = totals > LOWEST
         texts = [answer.tobytes().decode("ascii").rstrip() for answer in answers[found]]
         return list(zip(texts, np.exp(totals[found]).tolist(), strict=True))
 

@@ -93,7 +93,7 @@ class InferRequest(_Strict):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         tensor = {"name": "query", "datatype": "BYTES", "shape": [1], "data": [query]}
         return {
             "a query": {"inputs": [tensor]},

@@ -104,5 +104,5 @@ def _text(value: object) -> str:
 
 
 def _excerpt(value: object) -> str:
-    """The first 100 characters of the value in JSON. A long or deep value is not encoded to its end."""
+    """At most the first 100 characters of the value in JSON. A long or deep value is not encoded to its end."""
     return "".join(islice(json.JSONEncoder().iterencode(value), 30))[:100]

@@ -52,7 +52,7 @@ class TensorFlowServingRequest(RootModel[RowsRequest | ColumnsRequest]):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         return {
             "rows": {"instances": [query, query]},
             "rows by name": {"signature_name": "serving_default", "instances": [{"query": query}]},
