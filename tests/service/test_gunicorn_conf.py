@@ -28,5 +28,5 @@ def test_gunicorn_gets_the_settings() -> None:
 def test_no_folder_for_the_metrics_is_one_line() -> None:
     ended = run_conf("import os; os.environ['PROMETHEUS_MULTIPROC_DIR'] = '/dev/null/x'; conf.when_ready(None)")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("error: there is no folder for the metrics: [Errno 20] Not a directory:")
+    assert ended.stderr.startswith("error: the folder of the metrics cannot be created: [Errno 20] Not a directory:")
     assert len(ended.stderr.splitlines()) == 1
