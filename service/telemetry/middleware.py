@@ -16,8 +16,8 @@ def register(app: Flask, observers: Iterable[RequestObserver], clock: Callable[[
     """Add to every response of `app` its X-Request-ID (the request's or a new one), its Server-Timing (in milliseconds,
     as its W3C specification defines), and Cache-Control if it has none.
 
-    Each observer receives the statistics of a request at its end, which for a streamed response is the end of the stream.
-    `clock` returns seconds.
+    Each observer receives the statistics of a request at its end, or at the end of a streamed response. `clock` returns
+    seconds.
     """
 
     def begin() -> None:
