@@ -120,10 +120,11 @@ class Repository:
             raise ModelNotFound(name, version, {name: list(numbers) for name, numbers in self._models.items()})
         return versions[number]
 
-    def artifacts(self) -> list[Artifact]:
-        """Every version that is served, in order. Raises ModelUnavailable as `find` does."""
+    def artifacts(self, model: str | None = None) -> list[Artifact]:
+        """Return the versions of a model, or of all models, in order. Raises ModelUnavailable as `find` does."""
         self.find()
-        return [served.artifact for versions in self._models.values() for served in versions.values()]
+        models = self._models.items()
+        return [served.artifact for name, versions in models if model in (None, name) for served in versions.values()]
 
     def _serve(self, folder: Path) -> ServedModel:
         artifact = self._load(folder)

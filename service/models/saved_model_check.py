@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from service.errors import ModelUnavailable
-from service.models.artifact import Artifact
+from service.models.artifact import Artifact, load_error
 from service.models.engines.saved_model import Floats, SavedModelEngine
 from service.models.native_stderr import log_stderr
 from service.models.repository import open_all
@@ -76,7 +76,7 @@ def check(folder: Path) -> dict[str, Any]:
         difference = float(np.max([_largest_difference(artifact, *each) for each in expected]))
         signature_def = saved_model.signature_def()
     except Exception as error:
-        raise ModelUnavailable(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from error
+        raise load_error(folder, error) from error
     if not difference <= TOLERANCE:  # true for NaN
         raise ModelUnavailable(
             f"{folder} has LiteRT files whose probabilities differ from its SavedModel's by up to {difference:.1e}"

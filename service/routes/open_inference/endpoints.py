@@ -82,11 +82,10 @@ class OpenInference:
     def model_metadata(self, model: str, version: str | None = None) -> Response:
         """The inputs and outputs of the model."""
         signature = self._find(model, version).artifact.signature_def
-        served = [artifact.metadata for artifact in self._repository.artifacts()]
         return jsonify(
             ModelMetadata(
                 name=model,
-                versions=[str(metadata.version) for metadata in served if metadata.name == model],
+                versions=[str(artifact.metadata.version) for artifact in self._repository.artifacts(model)],
                 platform="tensorflow_savedmodel",
                 inputs=_tensors(signature["inputs"]),
                 outputs=_tensors(signature["outputs"]),

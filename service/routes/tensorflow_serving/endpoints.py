@@ -102,8 +102,7 @@ class TensorFlowServing:
         return jsonify(
             model_version_status=[
                 {"version": str(artifact.metadata.version), "state": "AVAILABLE", "status": ok}
-                for artifact in ([found] if version is not None else self._repository.artifacts())
-                if artifact.metadata.name == model
+                for artifact in ([found] if version is not None else self._repository.artifacts(model))
             ]
         )
 
