@@ -31,7 +31,7 @@ SHELLS: dict[str, tuple[type[ShellComplete], str]] = {
 
 
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The models or versions that the service has, to complete --model and --version; empty if it does not respond."""
+    """Complete --model and --version with the models of the service; return nothing if it does not respond."""
     url, model = context.params.get("url") or DEFAULT_URL, context.params.get("model")
     try:
         with Client(url, connect_seconds=0.5, answer_seconds=0.5, retries=0) as client:

@@ -1,4 +1,4 @@
-"""Wires the parts of the application, and nothing else."""
+"""Creates the application from its parts, and nothing else."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +27,9 @@ from service.telemetry.metrics import Metrics
 
 
 def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.load) -> Flask:
-    """The WSGI application. It answers queries after `load_models`."""
+    """Create the WSGI application. It answers queries after `load_models`."""
     app = Flask(__name__, static_folder=None)
-    app.url_map.merge_slashes = False  # a path with a double slash is not found, and not redirected
+    app.url_map.merge_slashes = False  # a path with a double slash gets 404 and no redirect
     metrics = app.extensions["metrics"] = Metrics()
     repository = app.extensions["repository"] = Repository(settings, load, metrics.observe_model)
     observers = app.extensions["request_observers"] = [metrics.observe_request]
@@ -52,7 +52,7 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
 
 
 def load_models(app: Flask, workers: int) -> bool:
-    """Load the models of an application, one of `workers`. Returns whether it has one to serve."""
+    """Load the models of an application, in one of `workers` processes. Returns whether any could be loaded."""
     metrics: Metrics = app.extensions["metrics"]
     metrics.workers.set(workers)
     with capture_stderr():

@@ -1,17 +1,17 @@
-"""The tree of errors, and the problem documents (RFC 9457) that they make.
+"""The tree of errors, and their problem documents (RFC 9457).
 
 Problem
 ├── Unreadable            400  not JSON, not UTF-8, nested too deep, too many keys
 │   └── DuplicateKey      400
 ├── BadHeader             400
-├── InvalidArgument       400  TensorFlow Serving's error, in its words
+├── InvalidArgument       400  an error of TensorFlow Serving, with its message
 ├── Incomplete            400  a body shorter than announced, or badly chunked
 ├── ModelNotFound         404  no such model, or no such version of it
 ├── TooLarge              413
 ├── WrongContentType      415
 ├── WrongContentEncoding  415
-├── Invalid               422  fields that break a rule, each named
-├── ClientDisconnected    499  for logs and metrics only: no client reads it
+├── Invalid               422  fields that break a rule
+├── ClientDisconnected    499  for logs and metrics: the client has left
 ├── InferenceError        500
 ├── QueueFull             503
 ├── ModelUnavailable      503  a version that cannot be loaded, or no version at all
@@ -27,7 +27,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's own from Pyth
 
 
 class FieldError(TypedDict):
-    """One broken rule: the field, as a JSON pointer in a URI fragment (RFC 6901 section 6), and a sentence."""
+    """One broken rule: the field, as a JSON pointer in a URI fragment (RFC 6901 section 6), and a message."""
 
     pointer: str
     detail: str
@@ -46,14 +46,14 @@ class ProblemDocument(TypedDict):
 
 
 class Problem(Exception):
-    """An error with a sentence for the client. The `type` of its document is `/problems/<name>`."""
+    """An error with a message for the client. The `type` of its document is `/problems/<name>`."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     status: ClassVar[int]
-    meaning: ClassVar[str]  # what it means, and what the client can do
+    meaning: ClassVar[str]  # its meaning, and advice for the client
     retry_after_seconds: ClassVar[int | None] = None
-    sample_arguments: ClassVar[tuple[Any, ...]] = ()  # of one such error: for its page and the OpenAPI document
+    sample_arguments: ClassVar[tuple[Any, ...]] = ()  # of an example: for its page and the OpenAPI document
 
     def __init__(
         self, detail: str, errors: Sequence[FieldError] = (), example: Mapping[str, Any] | None = None
@@ -65,11 +65,11 @@ class Problem(Exception):
 
     @classmethod
     def sample(cls) -> Self:
-        """One such error."""
+        """An example of this error."""
         return cls(*cls.sample_arguments)
 
     def replace(self, *, detail: str | None = None, example: Mapping[str, Any] | None = None) -> Self:
-        """A copy with another detail, or with a body that works."""
+        """Return a copy with another detail, or with a body that works."""
         copy = type(self).__new__(type(self))
         Problem.__init__(copy, self.detail if detail is None else detail, self.errors, example or self.example)
         return copy
@@ -84,7 +84,7 @@ class Problem(Exception):
         return document
 
     def to_json(self) -> str:
-        """The problem document in ASCII."""
+        """Encode the problem document in ASCII."""
         return to_json(self.document())
 
 
@@ -185,7 +185,7 @@ class ClientDisconnected(Problem):
     """499 is nginx's; no RFC has a status for it."""
 
     name, title, status = "client-disconnected", "The client has closed the connection", 499
-    meaning = "The client closed the connection before inference. Only logs and metrics show this problem."
+    meaning = "The client closed the connection before inference. Logs and metrics show this problem."
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before inference")
@@ -201,7 +201,7 @@ class InferenceError(Problem):
 
 class QueueFull(Problem):
     name, title, status, retry_after_seconds = "queue-full", "The queue is full", 503, 1
-    meaning = "As many queries wait for the model as may. Try again after the seconds that Retry-After names."
+    meaning = "The queue of the model is full. Try again after the seconds that Retry-After names."
     sample_arguments = (16_384, 16_384)
 
     def __init__(self, queued: int, limit: int) -> None:
@@ -226,7 +226,7 @@ class DeadlineExceeded(Problem):
 
 
 def quoted(text: str) -> str:
-    """The text for a sentence: in quotes, escaped, cut to 40 characters."""
+    """Quote a text for a message: escaped, and cut to 40 characters."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
@@ -246,5 +246,5 @@ def problem_document(name: str, title: str, status: int, detail: str) -> Problem
 
 
 def to_json(members: Mapping[str, Any]) -> str:
-    """JSON in ASCII, without spaces."""
+    """Encode as JSON in ASCII, without spaces."""
     return json.dumps(members, separators=(",", ":"))

@@ -1,6 +1,6 @@
 """gunicorn's configuration: `gunicorn --config python:service.gunicorn_conf`.
 
-Models are loaded in each worker, after the fork and before it takes a connection. A worker that cannot load them keeps
+Each worker loads the models after the fork, before it accepts connections. A worker that cannot load them keeps
 running and reports it at /health/ready: a worker that raises while it boots would stop the whole service.
 """
 
@@ -23,7 +23,7 @@ from service.telemetry.logs import QuietLogger, configuration
 from service.worker import StrictGeventWorker
 from service.worker_board import WorkerBoard
 
-# Each connection is an open file, and the usual limit of 1024 is less than gunicorn's 1000 connections and the rest.
+# Each connection is an open file: the usual limit of 1024 does not suffice for gunicorn's 1000 connections.
 OPEN_FILES = 4096
 
 settings = settings_or_exit()
@@ -38,7 +38,7 @@ graceful_timeout = settings.shutdown_seconds
 control_socket_disable = True
 logger_class = QuietLogger
 logconfig_dict = configuration(settings.log_format)
-forwarder_headers = ""  # no client decides where the application is mounted
+forwarder_headers = ""  # a client must not set the path at which the application is mounted
 
 
 def application() -> Flask:
@@ -52,7 +52,7 @@ def load(folder: Path) -> Artifact:
 
 
 def on_starting(_master: Any) -> None:
-    """In the master, before it listens: exit with one line if there is nothing to serve."""
+    """In the master, before it listens: exit with one line if no model can be served."""
     _raise_open_files_limit()
     try:
         open_all(settings, verify)
@@ -67,11 +67,11 @@ def when_ready(_master: Any) -> None:
     try:
         multiprocess.prepare()
     except OSError as error:
-        sys.exit(f"error: there is no folder for the metrics: {error}: set PROMETHEUS_MULTIPROC_DIR")
+        sys.exit(f"error: the folder of the metrics cannot be created: {error}: set PROMETHEUS_MULTIPROC_DIR")
 
 
 def on_reload(master: Any) -> None:
-    """In the master, on SIGHUP, before the new workers: check the models again, and leave connections to the new."""
+    """In the master, on SIGHUP, before the new workers: check the models again; the new workers get all connections."""
     try:
         checks.run()
     except ModelUnavailable as problem:
@@ -81,30 +81,30 @@ def on_reload(master: Any) -> None:
 
 
 def pre_fork(master: Any, worker: StrictGeventWorker) -> None:
-    """In the master, before each fork."""
+    """In the master, before each fork: assign the worker an index on the board."""
     worker.assign(board, board.reserve(other.index for other in master.WORKERS.values()), settings)
 
 
 def post_fork(_master: Any, worker: StrictGeventWorker) -> None:
-    """In each worker, before it loads the application."""
+    """In each worker, before it loads the application: attach its metrics."""
     multiprocess.attach(worker.index)
 
 
 def post_worker_init(worker: StrictGeventWorker) -> None:
-    """In each worker, when it has booted: load the models. The last worker that loads reports it."""
+    """In each worker, after its start: load the models. The last of them logs that the service is ready."""
     traces.start(worker.wsgi)
     if load_models(worker.wsgi, worker.cfg.workers) and board.mark_loaded(worker.index, worker.cfg.workers):
         _log_ready(worker)
 
 
 def child_exit(_master: Any, worker: StrictGeventWorker) -> None:
-    """In the master, when a worker has ended."""
+    """In the master, when a worker has ended: clear its index and drop its gauges."""
     board.mark_unloaded(worker.index)
     multiprocess.mark_process_dead(worker.index)
 
 
 def on_exit(_master: Any) -> None:
-    """In the master, at its end."""
+    """In the master, at its end: remove the folder of the metrics."""
     multiprocess.close()
 
 

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # of a model
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
 
 
 def settings_or_exit() -> Settings:
-    """The settings, or the end of the process with one line that names the variable and the rule."""
+    """Read the settings, or end the process with one line that names the variable and the rule."""
     try:
         return Settings()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker with time limits for each connection. Works around gunicorn where it is too lenient."""
+"""gunicorn's gevent worker with time limits for each connection, and stricter than gunicorn's own."""
 
 import errno
 import socket
@@ -22,8 +22,8 @@ from service.settings import Settings
 from service.telemetry.middleware import make_request_id
 from service.worker_board import WorkerBoard
 
-YIELD_SECONDS = 0.002  # for a worker with fewer connections to take the next
-MAX_UNREAD_BYTES = 65536  # of a body that was answered unread; with more, the connection is closed
+YIELD_SECONDS = 0.002  # in which a worker with fewer connections can take the next
+MAX_UNREAD_BYTES = 65536  # of the body of an answered request; with more, the connection is closed
 LINGER_SECONDS = 0.5  # for a client to read the last response, and for its next request when the worker stops
 
 
@@ -42,27 +42,27 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
     sockets: list[Any]
 
     def assign(self, board: WorkerBoard, index: int, settings: Settings) -> None:
-        """In the master, before the fork: the place on the board, and the time limits."""
+        """Set the index on the board and the time limits. The master calls it before the fork."""
         self.board, self.index = board, index
         self.receive_seconds = settings.receive_seconds
-        # To receive the request, to wait for the model, and as long as the first to send the response.
+        # To receive the request, to wait for the model, and as long as for the request to send the response.
         self.request_seconds = 2 * settings.receive_seconds + settings.deadline_seconds
 
     def patch(self) -> None:
-        """Patch the listeners alone, instead of the standard library: the application waits for its clients only, and
-        the threads of LiteRT stay threads."""
+        """Make the listeners cooperative, without a patch of the standard library: the application waits for clients
+        only, and the threads of LiteRT must stay threads."""
         self.sockets = [
             gevent.socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
             for listener in self.sockets
         ]
 
     def init_process(self) -> None:
-        """As gunicorn, but with errors as problem documents: gunicorn writes HTML."""
+        """Write gunicorn's own errors as problem documents instead of HTML, and start the worker."""
         gunicorn.util.write_error = write_error
         super().init_process()
 
     def run(self) -> None:
-        """Serve until the worker is told to stop; then finish its requests within `graceful_timeout`."""
+        """Serve until the worker must stop; then finish its requests within `graceful_timeout`."""
         greenlets = Pool(self.worker_connections)
         servers = self.servers = [
             _Listener(listener, partial(self.handle, listener.getsockname()), spawn=greenlets)
@@ -109,7 +109,7 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
             if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF):
                 self.log.exception("a connection failed")
         except Exception as error:
-            # The rest of a body that was answered unread may be badly chunked: too late for a second response.
+            # The unread rest of an answered request may be badly chunked: it gets no second response.
             if parser.req_count > answered:
                 self.handle_error(request, client, address, error)
         finally:
@@ -123,7 +123,7 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
         """Hand a request to the application, if it has a Host header (RFC 9112 section 3.2)."""
         if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
             raise InvalidHeader("Host is missing", req=req)
-        # A connection whose next request has always arrived already would never give way.
+        # Without this, a connection whose next request has always arrived would never give way.
         gevent.sleep(0)
         request_started[sock] = time.monotonic()
         super().handle_request(listener_name, req, sock, addr)
@@ -141,8 +141,8 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
 class _Listener(StreamServer):
     """Accepts a connection only if the board allows it.
 
-    A worker without models stops accepting until it is resumed. A worker with most connections pauses, so that another
-    worker can take the next.
+    A worker without models stops accepting until it is resumed. The worker with the most connections pauses, so that
+    another worker can take the next.
     """
 
     max_accept = 16  # in one turn of the event loop
@@ -160,8 +160,8 @@ class _Listener(StreamServer):
         return self._accept()
 
     def drain(self, most: int) -> None:
-        """Take up to `most` connections that wait now."""
-        with suppress(OSError):  # the next turn of the event loop meets the error again, and handles it
+        """Accept up to `most` of the connections that are waiting."""
+        with suppress(OSError):  # the next turn of the event loop gets the error again, and handles it
             while most and self._may_take() and (accepted := self._accept()):
                 self.do_handle(*accepted)
                 most -= 1
@@ -187,7 +187,7 @@ class _Listener(StreamServer):
 
 
 def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str) -> None:
-    """Write a problem document, in place of gunicorn.util.write_error."""
+    """Write a problem document; replaces gunicorn.util.write_error."""
     with suppress(OSError):
         gunicorn.util.write_nonblock(
             client, raw_response(status_int, mesg or "the request cannot be read", make_request_id())
@@ -195,7 +195,7 @@ def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str)
 
 
 def _next_request(parser: Any) -> Any:
-    """The next request of a connection; None if too much of the last body is unread."""
+    """Read the next request of a connection; None if too much of the last body is unread."""
     return next(parser) if parser.finish_body(max_bytes=MAX_UNREAD_BYTES) else None
 
 
@@ -205,10 +205,10 @@ def _shut(client: Any, how: int) -> None:
 
 
 def _close(client: Any) -> None:
-    """Read what the client still sends, and close: with unread bytes the system would reset the connection, and the
-    client would lose the last response."""
+    """Read until the client has closed, and close: with unread bytes the system would reset the connection, and
+    the client would lose the last response."""
     with suppress(OSError, gevent.Timeout), gevent.Timeout(LINGER_SECONDS):
         client.shutdown(socket.SHUT_WR)
         while client.recv(65536):
-            gevent.sleep(0.001)  # a client that sends without end holds up nobody
+            gevent.sleep(0.001)  # a client that sends without end does not block others
     client.close()

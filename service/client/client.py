@@ -1,4 +1,4 @@
-"""A client of the service.
+"""The Python client of the service.
 
     with Client("http://127.0.0.1:8000") as client:
         print(client.predict("123+456").answer)
@@ -27,7 +27,7 @@ from service.client.types import Character, Explanation, ModelEntry, Prediction,
 DEFAULT_URL = "http://127.0.0.1:8000"
 GRACE_SECONDS = 1  # beyond the service's own time limit, so that its 504 arrives
 MAX_RESPONSE_BYTES = 2**26  # ten times the size of 8192 predictions with their characters
-QUERIES_PER_REQUEST = 1024  # of `predict_many`, see there
+QUERIES_PER_REQUEST = 1024  # of `predict_many`, which explains it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class ClientError(Exception):
 
 
 class HTTPStatusError(ClientError):
-    """The problem document of the service, its members as attributes."""
+    """An error response of the service: the members of its problem document are attributes."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -58,11 +58,11 @@ class HTTPStatusError(ClientError):
 
 
 class TransportError(ClientError):
-    """No response, or one that the service does not send."""
+    """No response, or a response that the service does not send."""
 
 
 class ModelSelector(TypedDict, total=False):
-    """The model of a request: by default the newest version of the service's default model."""
+    """The model of a request: by default the newest version of the default model."""
 
     model: str | None
     version: int | None
@@ -106,8 +106,8 @@ class Client:
         self._timeout = connect_seconds, self._read_seconds
         retry = Retry(
             retries,
-            allowed_methods=["GET", "POST"],  # a query changes nothing
-            status_forcelist=[502, 503],  # not 504: the time of the request is over
+            allowed_methods=["GET", "POST"],  # no request changes state
+            status_forcelist=[502, 503],  # not 504: the deadline of the request has passed
             raise_on_status=False,  # return the last response
             backoff_factor=0.1,
             backoff_max=2,

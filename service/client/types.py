@@ -48,7 +48,7 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """An answer, with the fields that the request asks for.
+    """An answer, with the fields that the request selects.
 
     `confidence` is the product of the probabilities of the answer's characters, and of its end if the answer has room
     for it; `abstained` is whether it is below the request's `min_confidence`.
@@ -82,7 +82,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldError:
-    """A broken rule: the field as a JSON pointer, and a sentence."""
+    """A broken rule: the field as a JSON pointer, and a message."""
 
     pointer: str
     detail: str

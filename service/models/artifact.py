@@ -33,9 +33,14 @@ class Artifact:
                 engine.predict([metadata.query_example] * size)
             outputs = [engine.predict([golden.query])[0] for golden in metadata.golden]
         except Exception as error:
-            raise ModelUnavailable(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from error
+            raise load_error(folder, error) from error
         _require_golden_answers(folder, metadata, outputs)
         return cls(metadata, sha256, signature_def or {}, engine)
+
+
+def load_error(folder: Path, error: Exception) -> ModelUnavailable:
+    """The problem of a version for which TensorFlow or LiteRT has raised `error`."""
+    return ModelUnavailable(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}")
 
 
 def _require_golden_answers(folder: Path, metadata: Metadata, outputs: list[ModelOutput]) -> None:

@@ -15,7 +15,7 @@ from service.models.event_loop import is_alone, poll_event_loop
 
 log = logging.getLogger(__name__)
 
-LIVENESS_CHECK_SECONDS = 1.0  # a client that has waited so long may have disconnected
+LIVENESS_CHECK_SECONDS = 1.0  # a client that has waited this long may have disconnected
 
 T = TypeVar("T")
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 class BatchResult(NamedTuple, Generic[T]):
     """The outputs of a request, in order.
 
-    `queue_seconds`: from its arrival to the first call that had some of its queries; `inference_seconds`: the duration
-    of all calls that had some; `batch_size`: how many queries the last of these calls had.
+    `queue_seconds` is the time from its arrival to the first call with some of its queries, `inference_seconds` the
+    duration of all calls with some of its queries, and `batch_size` the number of queries in the last of these calls.
     """
 
     outputs: list[T]
@@ -34,25 +34,25 @@ class BatchResult(NamedTuple, Generic[T]):
 
 
 class Observer(Protocol):
-    """What a batcher reports to."""
+    """Receives the events of a batcher: the interface of its metrics."""
 
     def called(self, batch_size: int) -> None:
-        """A call that requests can share has returned so many outputs."""
+        """Record the number of queries in a batch: a call of the model that requests can share."""
 
     def queue_changed(self, size: int) -> None:
-        """So many queries are in the queue."""
+        """Record the number of queries in the queue."""
 
     def answered(self, queries: list[str], result: BatchResult[ModelOutput]) -> None:
-        """A request's queries have their outputs."""
+        """Record the queries of a request and their outputs."""
 
     def failed(self, problem: Problem) -> None:
-        """A request has no output."""
+        """Record why a request has no output."""
 
 
 class RequestTerms(NamedTuple):
-    """How long a request waits: at most `timeout_seconds`, and while `is_connected` returns True.
+    """How long a request waits: at most `timeout_seconds`, and only while `is_connected` returns True.
 
-    `started` is when it began to wait, by the batcher's clock; None is the time of the call.
+    `started` is the start of the wait, in seconds of the batcher's clock; None stands for the time of the call.
     """
 
     timeout_seconds: float = math.inf
@@ -64,7 +64,7 @@ NO_TERMS = RequestTerms()
 
 
 class _QueueEntry:
-    """The queries of a request, and their outputs. `ready` is set when it is settled, or when it is to lead."""
+    """The queries of a request, and their outputs. `ready` is set when the entry is settled or becomes the leader."""
 
     __slots__ = (
         "arrived", "batch_size", "deadline", "function", "inference_seconds", "is_connected", "next_liveness_check",
@@ -100,11 +100,11 @@ class _QueueEntry:
 
 
 class Batcher:
-    """A bounded queue, and the greenlets that wait in it.
+    """Batches the requests in a bounded queue: each waits in its own greenlet.
 
-    It has no timer and no greenlet of its own. The first request polls the event loop once for others and then leads:
-    it calls the model for all. Between two calls the leader polls again. A request with more queries than a call takes
-    is split over many calls; the rest of it goes behind the requests that arrived meanwhile.
+    There is no timer and no other greenlet. The first request polls the event loop once for further requests and then
+    leads: it calls the model for all. Between two calls the leader polls again. A request with more queries than the
+    largest batch is split over many calls; its rest goes behind the requests that arrived meanwhile.
     """
 
     def __init__(
@@ -116,7 +116,8 @@ class Batcher:
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`predict` takes 1 to `max_batch_size` queries. `clock` returns seconds, and never goes back."""
+        """`predict` takes 1 to `max_batch_size` queries. `max_queue_size` is in queries. `clock` returns seconds, and
+        never goes back."""
         self._predict = predict
         self._observer = observer
         self._max_batch_size = max_batch_size
@@ -128,7 +129,7 @@ class Batcher:
         self.queue_size = 0  # in queries
 
     def predict(self, queries: list[str], terms: RequestTerms = NO_TERMS) -> BatchResult[ModelOutput]:
-        """The outputs of one or more queries, by calls that other requests share. Raises as `call` does."""
+        """Run the model on one or more queries, in calls that other requests share. Raises as `call` does."""
         result: BatchResult[ModelOutput] = self._wait(self._predict, queries, terms)
         self._observer.answered(queries, result)
         return result
@@ -136,12 +137,12 @@ class Batcher:
     def call(
         self, function: Callable[[], T], terms: RequestTerms = NO_TERMS, *, is_admitted: bool = False
     ) -> BatchResult[T]:
-        """The output of another function of the model, by a call of its own that waits in the same queue.
+        """Call another function of the model, alone, after a wait in the same queue. `outputs` has one element.
 
         `is_admitted`: an earlier call of the same request has passed the limit of the queue.
 
-        Raises QueueFull, DeadlineExceeded, ClientDisconnected if the client has disconnected while it waited, or
-        InferenceError if the call failed. A request that has raised is not computed any further.
+        Raises QueueFull, DeadlineExceeded, ClientDisconnected if the client has disconnected during the wait, or
+        InferenceError if the call failed. After an error no further query of the request is computed.
         """
         return self._wait(lambda _: [function()], [None], terms, is_admitted)
 
@@ -215,7 +216,7 @@ class Batcher:
             (self._queue.append if rest > self._max_batch_size else self._queue.appendleft)(last)
 
     def _take(self) -> list[tuple[_QueueEntry, list[Any]]]:
-        """Take queued requests up to the batch size; the last may be split. Requests share a call of one function."""
+        """Take queued requests up to the batch size; the last may be split. A batch has one function."""
         batch: list[tuple[_QueueEntry, list[Any]]] = []
         room, now = self._max_batch_size, self._clock()
         while self._queue and room:

@@ -1,4 +1,4 @@
-"""gevent's event loop: how a greenlet gives way to the others of its process."""
+"""gevent's event loop: lets a greenlet give way to the others of its process."""
 
 import time
 from typing import Any
@@ -7,12 +7,13 @@ import gevent
 
 LOWEST_PRIORITY = -2  # libev's: runs after the watchers of the sockets
 
-# For each open connection, when its request was handed to the application, or last extended; None between requests.
+# By the socket of each open connection: when its request was handed to the application or last extended, in seconds of
+# the monotonic clock; None between requests. The worker writes it.
 request_started: dict[Any, float | None] = {}
 
 
 def poll_event_loop() -> None:
-    """Let the loop poll its sockets once and run what they bring, without waiting for more.
+    """Let the loop poll its sockets once and run the greenlets that have input, without waiting for more.
 
     `gevent.sleep(0)` returns before the loop polls.
     """
@@ -31,7 +32,7 @@ def is_alone() -> bool:
 
 
 def extend_deadline(client: Any) -> None:
-    """Start the time limits of the client's request again, and give way to others: for bodies of any length."""
+    """Restart the time limits of the client's request, and give way to others: for bodies of any length."""
     if client in request_started:
         request_started[client] = time.monotonic()
     poll_event_loop()

@@ -1,4 +1,4 @@
-"""metadata.json and checksums.txt of a version: read, and verified without TensorFlow."""
+"""Reads metadata.json and checksums.txt of a version, and verifies its files without TensorFlow."""
 
 import hashlib
 import re
@@ -42,7 +42,7 @@ class Margin(_Strict):
 
 
 class Evidence(_Strict):
-    """The accuracy of the model, as `python -m training evaluate` counted it."""
+    """The accuracy of the model, as `python -m training evaluate` measured it."""
 
     domain: Part
     train: Part
@@ -117,7 +117,7 @@ class Verified(NamedTuple):
 
 
 def verify(folder: Path) -> Verified:
-    """Read the metadata, and compare every file with its SHA-256. The model card and its pictures are documentation,
+    """Compare every file with its SHA-256, and read the metadata. The model card and its pictures are documentation,
     and are not compared.
 
     Raises ModelUnavailable, which names the file and the reason.

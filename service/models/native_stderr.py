@@ -1,4 +1,4 @@
-"""What the C++ code of TensorFlow and LiteRT writes to stderr, as log records."""
+"""Logs the output of the C++ code of TensorFlow and LiteRT to stderr."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ LEVEL = re.compile(r"(?:[-0-9]+ [:.0-9]+: )?([IWEF])(?:NFO:|ARNING:|RROR:|ATAL:|
 
 @contextmanager
 def capture_stderr() -> Iterator[None]:
-    """Log what native code writes to file descriptor 2 inside the `with` block."""
+    """Log the output of native code to file descriptor 2 inside the `with` block."""
     with tempfile.TemporaryFile() as written:
         stderr = os.dup(2)
         os.dup2(written.fileno(), 2)

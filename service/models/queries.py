@@ -1,4 +1,4 @@
-"""The rules for a query, and for how many a request may have: pydantic types."""
+"""The rules for a query, and for the number of queries in a request: pydantic types."""
 
 import re
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from service.models.metadata import Metadata
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Limits:
-    """What validation compares a request with, beside its schema: pydantic's validation context."""
+    """The limits of a model that validation checks in addition to the schema: pydantic's validation context."""
 
     metadata: Metadata
     max_batch_queries: int
 
 
 class InvalidQuery(str):
-    """In the place of a query: the sentence of the rule that it breaks."""
+    """Stands in the place of an invalid query: the sentence of the rule that the query breaks."""
 
 
 def rule_error(sentence: str) -> PydanticCustomError:
     """The error that a validator raises for a broken rule."""
-    # An argument and not the template: the client's own braces are in it.
+    # An argument and not the template: the sentence can contain braces of the client.
     return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
 
 
 def _valid_query(text: str, info: ValidationInfo) -> str:
-    """The query without spaces around operands and operator, in the form that the metadata defines."""
+    """Remove spaces around operands and operator, and check the form that the metadata defines. Raises `rule_error`."""
     metadata = cast(Limits, info.context).metadata
     if metadata.pattern.fullmatch(text):
         return text

@@ -1,4 +1,4 @@
-"""The versions of all models that are served."""
+"""Loads the versions of all models that are served, and finds the version that a request names."""
 
 import logging
 import re
@@ -29,7 +29,7 @@ class ServedModel(NamedTuple):
 
 
 def open_all(settings: Settings, open_version: Callable[[Path], Opened]) -> ByVersion[Opened]:
-    """The result of `open_version` for each version; a version that it raises ModelUnavailable for is skipped.
+    """Call `open_version` with the folder of each version, and skip a version for which it raises ModelUnavailable.
 
     Raises ModelUnavailable if a model that ADDER_MODELS names has no version left (with the problem of its newest), if
     no model is left, or if the folder cannot be read.
@@ -85,19 +85,19 @@ def _open_versions(
 
 
 class Repository:
-    """Loads every version that can be served, and finds the one that a request names."""
+    """The versions that are served, by model and number."""
 
     def __init__(
         self, settings: Settings, load: Callable[[Path], Artifact], observe: Callable[[Artifact], Observer]
     ) -> None:
-        """`observe` returns what the queue of a version reports to."""
+        """`observe` returns the observer of a version's queue."""
         self._settings = settings
         self._load = load
         self._observe = observe
         self._models: ByVersion[ServedModel] = {}
 
     def load(self) -> bool:
-        """Load all versions, and return whether there is one. Errors are logged; `find` raises afterwards."""
+        """Load all versions, and return whether any could be loaded. Errors are logged; then `find` raises."""
         try:
             self._models = open_all(self._settings, self._serve)
         except ModelUnavailable as problem:
@@ -107,9 +107,9 @@ class Repository:
         return bool(self._models)
 
     def find(self, model: str | None = None, version: int | None = None) -> ServedModel:
-        """The named version of the named model: by default the newest, of the default model.
+        """Find a version of a model: by default the newest version, of the default model.
 
-        Raises ModelUnavailable if nothing could be loaded, and ModelNotFound.
+        Raises ModelUnavailable if no model could be loaded, and ModelNotFound.
         """
         if not self._models:
             raise ModelUnavailable("no model could be loaded: see the log of the service")
@@ -120,10 +120,11 @@ class Repository:
             raise ModelNotFound(name, version, {name: list(numbers) for name, numbers in self._models.items()})
         return versions[number]
 
-    def artifacts(self) -> list[Artifact]:
-        """Every version that is served, in order. Raises ModelUnavailable as `find` does."""
+    def artifacts(self, model: str | None = None) -> list[Artifact]:
+        """Return the versions of a model, or of all models, in order. Raises ModelUnavailable as `find` does."""
         self.find()
-        return [served.artifact for versions in self._models.values() for served in versions.values()]
+        models = self._models.items()
+        return [served.artifact for name, versions in models if model in (None, name) for served in versions.values()]
 
     def _serve(self, folder: Path) -> ServedModel:
         artifact = self._load(folder)

@@ -14,19 +14,19 @@ from typing import Any, TypedDict
 import numpy as np
 
 from service.errors import ModelUnavailable
-from service.models.artifact import Artifact
+from service.models.artifact import Artifact, load_error
 from service.models.engines.saved_model import Floats, SavedModelEngine
 from service.models.native_stderr import log_stderr
 from service.models.repository import open_all
 from service.settings import Settings
 
-TOLERANCE = 1e-5  # between two ways to compute a probability: the artifact's contract
+TOLERANCE = 1e-5  # between LiteRT's probabilities and the SavedModel's: the artifact's contract
 K_BEST = 3  # answers to each golden query that are compared
 
 
 class SavedModelCheck(TypedDict):
-    """The result for one version: the difference between its LiteRT files and its SavedModel, if there is one, and the
-    SignatureDef of `serving_default` as protobuf writes it in JSON, empty if there is a difference."""
+    """The result for one version: `problem` describes a difference between its LiteRT files and its SavedModel, or is
+    None; `signature_def` is the SignatureDef of `serving_default` as protobuf writes it in JSON, or empty."""
 
     problem: str | None
     signature_def: dict[str, Any]
@@ -39,9 +39,9 @@ class SavedModelChecks:
         self._by_folder: dict[str, SavedModelCheck] = {}
 
     def run(self) -> None:
-        """Run the check, and log what TensorFlow writes to stderr. Raises ModelUnavailable if the check fails."""
+        """Run the check, and log TensorFlow's output to stderr. Raises ModelUnavailable if the process fails."""
         command = [sys.executable, "-m", __name__]
-        # oneDNN, unless it is off, writes to stderr at any log level.
+        # oneDNN writes to stderr at any log level unless it is off.
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
         checked = subprocess.run(  # noqa: S603  our own command
             command, env=quiet | os.environ, capture_output=True, text=True, errors="replace", check=False
@@ -64,7 +64,7 @@ class SavedModelChecks:
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Decode the golden queries by both engines, step by step and to the best answers, and return the SignatureDef.
+    """Compare both engines on the golden queries, step by step and by the best answers, and return the SignatureDef.
 
     Raises ModelUnavailable if the version cannot be loaded, or if a probability differs.
     """
@@ -76,7 +76,7 @@ def check(folder: Path) -> dict[str, Any]:
         difference = float(np.max([_largest_difference(artifact, *each) for each in expected]))
         signature_def = saved_model.signature_def()
     except Exception as error:
-        raise ModelUnavailable(f"{folder} cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from error
+        raise load_error(folder, error) from error
     if not difference <= TOLERANCE:  # true for NaN
         raise ModelUnavailable(
             f"{folder} has LiteRT files whose probabilities differ from its SavedModel's by up to {difference:.1e}"

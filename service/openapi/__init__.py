@@ -1,4 +1,4 @@
-"""The OpenAPI document, built from what each route documents about itself.
+"""The OpenAPI document, and the decorator with which each route documents itself.
 
 No route here, and nothing that answers a request.
 """

@@ -1,4 +1,4 @@
-"""Builds the OpenAPI 3.1 document from the routes, what they document about themselves, and their schemas."""
+"""Builds the OpenAPI 3.1 document from the routes of the application and their operations."""
 
 import http
 import inspect
@@ -79,30 +79,22 @@ class _Route(NamedTuple):
             found.setdefault(dialect_status(status) if self.operation.error_documents else status, []).append(name)
         return dict(sorted(found.items()))
 
+    def problem_key(self, status: int, names: list[str]) -> str:
+        """The name of the response for its problems with this status: routes with equal problems share it."""
+        return ".".join([str(status), *names, *(["error"] if self.operation.error_documents else [])])
+
 
 def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) -> dict[str, Any]:
-    """All documented routes of `app`. The examples have the query of the first artifact."""
+    """Build the document of all documented routes of `app`. The examples have the query of the first artifact."""
     routes = list(_routes(app))
     schemas, components = _schemas(routes, artifacts, max_batch_queries)
     query = artifacts[0].metadata.query_example
     paths: dict[str, Any] = {}
     responses: dict[str, Any] = {}
     for route in routes:
-        operation: dict[str, Any] = {
-            "operationId": route.name,
-            "summary": route.operation.summary,
-            "description": route.description,
-            "tags": [route.tag],
-            "parameters": _parameters(route, schemas, components, query),
-            "responses": _responses(route, schemas),
-        }
-        if route.operation.bodies:
-            operation["requestBody"] = {"required": True, "content": _bodies(route, schemas, query)}
+        paths.setdefault(route.path, {})[route.method] = _operation(route, schemas, components, query)
         for status, names in route.problems().items():
-            key = ".".join([str(status), *names, *(["error"] if route.operation.error_documents else [])])
-            responses[key] = _problem(route.operation, status, names)
-            operation["responses"][str(status)] = {"$ref": f"{COMPONENTS}responses/{key}"}
-        paths.setdefault(route.path, {})[route.method] = operation
+            responses[route.problem_key(status, names)] = _problem(route.operation, status, names)
     return {
         "openapi": "3.1.1",
         "info": {
@@ -178,6 +170,22 @@ def _schemas_of_models(artifacts: Sequence[Artifact], max_batch_queries: int) ->
         "ModelName": {"type": "string", "enum": list(dict.fromkeys(metadata.name for metadata in served))},
         "VersionNumber": {"type": "integer", "enum": sorted({metadata.version for metadata in served})},
     }
+
+
+def _operation(route: _Route, schemas: Schemas, components: dict[str, Any], query: str) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": route.operation.summary,
+        "description": route.description,
+        "tags": [route.tag],
+        "parameters": _parameters(route, schemas, components, query),
+        "responses": _responses(route, schemas),
+    }
+    if route.operation.bodies:
+        operation["requestBody"] = {"required": True, "content": _bodies(route, schemas, query)}
+    for status, names in route.problems().items():
+        operation["responses"][str(status)] = {"$ref": f"{COMPONENTS}responses/{route.problem_key(status, names)}"}
+    return operation
 
 
 def _parameters(route: _Route, schemas: Schemas, components: dict[str, Any], query: str) -> list[dict[str, Any]]:

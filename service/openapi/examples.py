@@ -9,7 +9,7 @@ from service.rest.problem_details import INTERNAL_ERROR, not_served
 
 
 class ProblemExample(NamedTuple):
-    """What a problem means and what the client can do, and a document."""
+    """The meaning of a problem, with advice for the client, and a document."""
 
     meaning: str
     document: ProblemDocument
@@ -26,7 +26,7 @@ def _subclasses(problem: type[Problem]) -> Iterator[type[Problem]]:
         yield from _subclasses(subclass)
 
 
-# Flask's and gunicorn's own errors by status: the meaning, and the detail of a document.
+# Errors of Flask and gunicorn, by status: the meaning, and the detail of a document.
 _HTTP = {
     400: ("The request is not valid HTTP. The detail names the fault.", "Host is missing"),
     403: (

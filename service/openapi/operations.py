@@ -1,4 +1,4 @@
-"""What a route documents about itself beside its schemas: the OpenAPI document is built from it."""
+"""The decorator with which a route documents itself, for the OpenAPI document."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from service.errors import (
 from service.rest.media_types import JSON
 from service.rest.schemas import ModelSelector
 
-Problems = tuple[type[Problem] | int, ...]  # ours, and HTTP statuses without more
+Problems = tuple[type[Problem] | int, ...]  # an int is a plain HTTP status
 
 LOOKUP_ERRORS: Problems = (ModelNotFound, ModelUnavailable)
 BODY_ERRORS: Problems = (Unreadable, DuplicateKey, Incomplete, TooLarge, WrongContentEncoding)
@@ -38,11 +38,12 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One method of one route. Types are those of a pydantic TypeAdapter; text is `str`. If a body has a method
-    `examples(query)`, its bodies are in the document, and work.
+    """One method of one route. Types are arguments of a pydantic TypeAdapter; text is `str`. If a body has a method
+    `examples(query)`, the document contains its examples, which are valid requests.
 
-    `arguments` are those of the URL. `variables` (JSON schemas of the variables in the path) and `headers` (OpenAPI
-    parameters of the headers) are by name. `error_documents`: errors are ErrorDocuments, as in other dialects.
+    `arguments` is the schema of the URL's arguments. `variables` (JSON schemas of the variables in the path) and
+    `headers` (OpenAPI parameters of the headers) are by name. With `error_documents`, errors are ErrorDocuments, as in
+    other dialects.
     """
 
     summary: str
@@ -57,8 +58,8 @@ class Operation:
 
 
 def documented(summary: str, response: Any, body: Any = None, **more: Any) -> Callable[[View], View]:
-    """A decorator that documents a view: a summary, the types of response and body (JSON, or by media type), and other
-    fields of Operation. The docstring of the view is its description."""
+    """Document the decorated view: a summary, the types of response and body (JSON, or by media type), and other fields
+    of Operation. The docstring of the view is its description."""
     operation = Operation(summary=summary, responses=_by_media_type(response), bodies=_by_media_type(body), **more)
 
     def decorate(view: View) -> View:

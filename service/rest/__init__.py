@@ -1,4 +1,4 @@
-"""What all routes share: bodies, schemas, inference, NDJSON, problem documents, headers.
+"""Shared by all routes: bodies, schemas, inference, NDJSON, problem documents, headers.
 
 No route and no dialect here.
 """

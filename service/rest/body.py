@@ -27,14 +27,14 @@ from service.rest.gunicorn_body import read_available
 from service.rest.media_types import JSON
 
 BLOCK_LINES = 64  # about one call of the model; other requests run between two blocks
-READ_BYTES = 65_536  # of a body of lines
+READ_BYTES = 65_536  # of a body of lines (NDJSON), at once
 MAX_KEYS = 100  # far more than any request has; each unknown key costs an error
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def parse(request: Request, max_bytes: int) -> Any:
-    """Read the body and parse its JSON. Raises WrongContentType, or as `receive` and `load` do."""
+    """Read the body and parse its JSON. Raises WrongContentType, and as `receive` and `load` do."""
     if request.mimetype != JSON:
         raise WrongContentType(request.content_type or "")
     return load(receive(request, max_bytes))
@@ -59,7 +59,7 @@ def validate(document: Any, schema: type[Schema], limits: Limits) -> Schema:
     try:
         return schema.model_validate(document, context=limits)
     except ValidationError as error:
-        # As many as a full batch can have; a document could have any number.
+        # As many errors as a full batch can have: another document can have any number.
         listed = error.errors(include_url=False)[: limits.max_batch_queries]
         raise Invalid([_field_error(each) for each in listed], error.error_count()) from error
 
@@ -87,9 +87,9 @@ def encoding_of(request: Request) -> str:
 
 
 def read_lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:
-    """The lines of a body of any length as they arrive, without blank lines: blocks of 0 to BLOCK_LINES.
+    """Yield the lines of a body of any length as they arrive, without blank lines, in blocks of 0 to BLOCK_LINES.
 
-    Raises Unreadable for a line that is too long, or Incomplete, after the lines before it.
+    Raises Unreadable for a line that is too long, or Incomplete, after it has yielded the lines before.
     """
     received, rest = 0, b""
     while piece := _read_available(request):

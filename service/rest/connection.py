@@ -1,4 +1,4 @@
-"""What a route knows of its request's connection under gunicorn: is the client there, and how long does it wait?"""
+"""The connection of a request under gunicorn: whether the client is connected, and how long the request may wait."""
 
 import math
 import socket
@@ -17,28 +17,28 @@ ESTABLISHED = 1  # TCP_ESTABLISHED in Linux's include/net/tcp_states.h
 
 @dataclass(slots=True)
 class RequestContext:
-    """What inference needs of an HTTP request: where to record it, and how long it waits."""
+    """The part of an HTTP request that inference requires: its statistics, and how long it waits."""
 
     stats: RequestStats
     terms: RequestTerms
 
     def start_waiting(self) -> None:
-        """The request begins to wait for the model: all calls until the next start have one deadline."""
+        """Start the wait for the model: all calls until the next start have one deadline."""
         self.terms = self.terms._replace(started=time.monotonic())
 
     def extend_deadline(self) -> None:
-        """The request made progress: start its time limits again, and give way to others."""
+        """Restart the time limits of the connection after progress, and give way to other requests."""
         extend_deadline(self.stats.request.environ.get("gunicorn.socket"))
 
 
 def request_context() -> RequestContext:
-    """That of Flask's current request. Raises BadHeader for a Request-Timeout that is not a number of seconds."""
+    """The context of Flask's current request. Raises BadHeader for an invalid Request-Timeout."""
     current: Request = request._get_current_object()  # type: ignore[attr-defined]
     client = current.environ.get("gunicorn.socket")
 
     def is_connected() -> bool:
-        """Whether the client has not closed its end, as far as the system reports it: under gunicorn on Linux
-        (tcp(7))."""
+        """Whether the connection is open in both directions (tcp(7)). True without gunicorn, and on systems other than
+        Linux."""
         if client is None or not hasattr(socket, "TCP_INFO"):
             return True
         [state] = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
@@ -48,7 +48,7 @@ def request_context() -> RequestContext:
 
 
 def _timeout_seconds(current: Request) -> float:
-    value = current.environ.get("HTTP_REQUEST_TIMEOUT")  # request.headers takes longer
+    value = current.environ.get("HTTP_REQUEST_TIMEOUT")  # request.headers is slower
     if value is None:
         return math.inf
     try:

@@ -7,7 +7,7 @@ from gunicorn.http.body import Body, ChunkedReader
 
 
 def read_available(body: Body, most: int) -> bytes:
-    """At most `most` + 1 bytes, as soon as one has arrived; b"" at the end of the body. `Body.read` waits for all.
+    """Read at most `most` + 1 bytes, as soon as one has arrived; b"" at the end of the body. `Body.read` waits for all.
 
     Raises OSError, or gunicorn's ParseException for a bad chunk.
     """

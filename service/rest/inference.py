@@ -1,4 +1,4 @@
-"""From a validated body to the model and back: the one way for all routes. Every call of the model passes its queue."""
+"""Resolves the model of a request, calls it, and builds the response, for all routes. Every call passes the queue."""
 
 import math
 import time
@@ -9,13 +9,23 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import Problem
+from service.errors import FieldError, Invalid, Problem
 from service.models.batcher import BatchResult
 from service.models.engines.model_output import ModelOutput
+from service.models.queries import InvalidQuery
 from service.models.repository import Repository, ServedModel
 from service.rest.body import validate
 from service.rest.connection import RequestContext
-from service.rest.schemas import Alternative, ModelSelector, ModelVersion, PredictRequest, PredictResponse
+from service.rest.schemas import (
+    Alternative,
+    Answer,
+    BatchRequest,
+    BatchResponse,
+    ModelSelector,
+    ModelVersion,
+    PredictRequest,
+    PredictResponse,
+)
 
 RequestT = TypeVar("RequestT", bound=ModelSelector)
 T = TypeVar("T")
@@ -26,7 +36,7 @@ def resolve_model(
 ) -> tuple[ServedModel, RequestT]:
     """Read the body, resolve the model it names, validate it by that model's limits.
 
-    Raises ModelUnavailable, or with an example that works ModelNotFound, Invalid, and what `read` raises.
+    Raises ModelUnavailable; and ModelNotFound, Invalid and the problems of `read`, each with an example that works.
     """
     served = repository.find()
     named: dict[str, Any] = {}
@@ -42,7 +52,8 @@ def resolve_model(
 
 
 def infer(served: ServedModel, queries: list[str], context: RequestContext) -> list[ModelOutput]:
-    """One output for each valid query, in order; the list may be empty. Raises as `Batcher.call` does."""
+    """Return one output for each query, in order. The queries are valid; there may be none. Raises as `Batcher.call`
+    does."""
     _start(served, len(queries), context)
     if not queries:
         return []
@@ -54,11 +65,11 @@ def infer(served: ServedModel, queries: list[str], context: RequestContext) -> l
 def infer_characters(
     served: ServedModel, query: str, context: RequestContext
 ) -> Generator[npt.NDArray[np.float32], None, ModelOutput]:
-    """The probabilities [V] of one character of the answer after the other, the end included if the answer has room for
-    it. Returns the whole output.
+    """Decode the answer one character at a time: yield the probabilities of each, float32 [V], the end included if the
+    answer has room for it; return the whole output.
 
-    The first step passes the limit of the queue; the others of an admitted request do not. Raises as `Batcher.call`
-    does.
+    Each step waits in the queue. Only the first counts against its limit: an admitted request is not refused. Raises as
+    `Batcher.call` does.
     """
     _start(served, 1, context)
     decoder, steps = served.artifact.engine.decode(query), list[npt.NDArray[np.float32]]()
@@ -83,8 +94,8 @@ def infer_characters(
 def build_response(
     served: ServedModel, body: PredictRequest, output: ModelOutput, context: RequestContext
 ) -> PredictResponse:
-    """Build the response of /predict. Raises as `Batcher.call` does if the body asks for alternatives, which share the
-    deadline of the inference before."""
+    """Build the response of /predict. Alternatives are another call of the model, which has the deadline of the
+    inference before and raises as `Batcher.call` does."""
     alternatives = None
     if body.alternatives is not None:
         result = served.batcher.call(
@@ -95,6 +106,18 @@ def build_response(
         alternatives = [Alternative(answer=answer, probability=probability) for answer, probability in best]
     alphabet, model = served.artifact.metadata.alphabet, ModelVersion.of(served.artifact)
     return PredictResponse.of(body.query, output, body, alphabet, alternatives=alternatives, model=model)
+
+
+def build_batch_response(served: ServedModel, body: BatchRequest, outputs: list[ModelOutput]) -> BatchResponse:
+    """Build the response of /predict/batch: an output for each valid query, a problem document for each invalid one."""
+    remaining, alphabet = iter(outputs), served.artifact.metadata.alphabet
+    predictions = [
+        Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()
+        if isinstance(query, InvalidQuery)
+        else Answer.of(query, next(remaining), body, alphabet)
+        for index, query in enumerate(body.queries)
+    ]
+    return BatchResponse(predictions=predictions, model=ModelVersion.of(served.artifact))
 
 
 def _start(served: ServedModel, queries: int, context: RequestContext) -> None:

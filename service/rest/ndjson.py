@@ -1,11 +1,13 @@
 """NDJSON: lines of queries in a body of any length, answered line by line in constant memory."""
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import repeat
+from typing import Any
 
 from flask import Response, request, stream_with_context
-from pydantic import TypeAdapter
+from pydantic import RootModel, TypeAdapter
 
 from service.errors import Problem, WrongContentEncoding
 from service.models.engines.model_output import ModelOutput
@@ -22,13 +24,22 @@ RESPONSE = TypeAdapter(PredictResponse)
 ParsedLine = tuple[ServedModel, PredictRequest] | Problem
 
 
+class NdjsonBody(RootModel[Any]):
+    """Text: any number of lines, each a body of POST /predict."""
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, str]:
+        """Bodies for the OpenAPI document, by title."""
+        return {"two queries": 2 * f"{json.dumps(PredictRequest.example(query))}\n"}
+
+
 def answer_lines(repository: Repository, settings: Settings) -> Response:
     """Answer each line, which is a body of POST /predict, with a line: its response or its problem document, in order.
 
     A client that sends more than the sockets buffer must read while it sends, as curl does. Raises ModelUnavailable,
-    BadHeader, and WrongContentEncoding, since lines are not decompressed.
+    BadHeader, or WrongContentEncoding: lines are not decompressed.
     """
-    # Before the status 200 is sent, so that not each line repeats the problem.
+    # Before the status 200 is sent: otherwise each line would repeat the problem.
     repository.find()
     context = request_context()
     if (encoding := encoding_of(request)) != "identity":
@@ -53,7 +64,7 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
 
 
 def _answer_block(block: list[ParsedLine], context: RequestContext) -> Iterator[bytes]:
-    """Run inference once for each version that the lines name."""
+    """Answer a block of lines, with one inference for each version that the lines name."""
     queries: dict[ServedModel, list[str]] = {}
     for line in block:
         if not isinstance(line, Problem):

@@ -1,5 +1,5 @@
-"""The one place that turns errors into responses: application/problem+json (RFC 9457), or {"error": ...} for the routes
-of other dialects."""
+"""Turns every error into a response: application/problem+json (RFC 9457), or {"error": ...} for the routes of other
+dialects."""
 
 import http
 import logging

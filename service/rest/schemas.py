@@ -1,6 +1,5 @@
 """Request and response bodies of our own routes."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, cast
@@ -12,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     Json,
-    RootModel,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -26,8 +24,7 @@ from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence
 from service.models.queries import Batch, InvalidQuery, JsonInteger, Queries, Query
 
-RUNNERS_UP = 3
-
+RUNNERS_UP = 3  # for each character
 
 # openapi.document lists the names that are served.
 ModelName = TypeAliasType("ModelName", str)
@@ -48,7 +45,7 @@ class ModelSelector(BaseModel):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         return {"a query": cls.example(query)}
 
 
@@ -61,7 +58,7 @@ class QueryRequest(ModelSelector):
 
 
 class OutputOptions(ModelSelector):
-    """The part of a body that asks for more than the answer."""
+    """The part of a body that selects further fields of an answer."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -74,12 +71,12 @@ class PredictRequest(OutputOptions):
 
     query: Query
     alternatives: Annotated[JsonInteger, Field(ge=1, le=10)] | None = Field(
-        None, description="Include so many of the most probable answers."
+        None, description="Include this many of the most probable answers."
     )
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         plain = cls.example(query)
         return {
             "a query": plain,
@@ -89,8 +86,8 @@ class PredictRequest(OutputOptions):
         }
 
 
-def _of_queries(schema: dict[str, Any]) -> None:
-    """In JSON Schema: each item of `queries` is a valid query, unless errors are reported."""
+def _require_valid_queries(schema: dict[str, Any]) -> None:
+    """Add to the JSON Schema: each item of `queries` is a valid query, unless errors are reported."""
     schema["if"] = {"properties": {"on_error": {"const": "report"}}, "required": ["on_error"]}
     schema["else"] = {"properties": {"queries": {"$ref": "#/components/schemas/Queries"}}}
 
@@ -98,7 +95,7 @@ def _of_queries(schema: dict[str, Any]) -> None:
 class BatchRequest(OutputOptions):
     """The body of POST /predict/batch."""
 
-    model_config = ConfigDict(json_schema_extra=_of_queries)
+    model_config = ConfigDict(json_schema_extra=_require_valid_queries)
 
     on_error: Literal["fail", "report"] = Field(
         "fail", description="For an invalid query, refuse the whole batch, or put a problem in its place."
@@ -107,7 +104,7 @@ class BatchRequest(OutputOptions):
 
     @field_validator("queries", mode="wrap", json_schema_input_type=Batch)
     @classmethod
-    def _report(cls, queries: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[str]:
+    def _report_invalid(cls, queries: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[str]:
         """Validate the queries; if errors are reported, put an InvalidQuery in the place of each bad one."""
         try:
             return cast(list[str], validate(queries))
@@ -126,18 +123,9 @@ class BatchRequest(OutputOptions):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         mixed = {"queries": [query, "1+", query], "on_error": "report"}
         return {"queries": {"queries": [query, query]}, "problems in their place": mixed}
-
-
-class NdjsonBody(RootModel[Any]):
-    """Text: any number of lines, each a body of POST /predict."""
-
-    @classmethod
-    def examples(cls, query: str) -> dict[str, str]:
-        """Bodies for the OpenAPI document, by what they show."""
-        return {"two queries": 2 * f"{json.dumps(PredictRequest.example(query))}\n"}
 
 
 class ModelVersion(BaseModel):
@@ -149,7 +137,7 @@ class ModelVersion(BaseModel):
 
     @classmethod
     def of(cls, artifact: Artifact) -> Self:
-        """That of an artifact."""
+        """The version of an artifact."""
         return cls(name=artifact.metadata.name, version=artifact.metadata.version, sha256=artifact.sha256)
 
 
@@ -245,7 +233,7 @@ class Answer:
 
     @classmethod
     def of(cls, query: str, output: ModelOutput, options: OutputOptions, alphabet: str, **more: Any) -> Self:
-        """With what the options ask for, and the further fields of a subclass."""
+        """An answer with the fields that the options select; `more` are the fields of a subclass."""
         answer, confidence = output.answer, output.confidence
         if options.min_confidence is not None:
             more["abstained"] = confidence < options.min_confidence

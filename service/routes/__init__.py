@@ -1,4 +1,4 @@
-"""The routes, a module for each of ours and a package for each other dialect: parse, infer, answer.
+"""The routes: our own as modules, each other dialect as a package.
 
-Each is a thin parser in front of rest.inference. No route imports another.
+Each parses a request, calls rest.inference and returns the response. No route imports another.
 """

@@ -1,4 +1,4 @@
-"""Input that both dialects read alike: the version in a path, and text in bytes."""
+"""Input that both dialects read in the same way: the version in a path, and text in bytes."""
 
 import re
 
@@ -6,7 +6,7 @@ from service.errors import InvalidArgument
 
 
 def version_number(version: str | None) -> int | None:
-    """The version in a path, or None. Raises InvalidArgument."""
+    """Parse the version in a path; None stays None. Raises InvalidArgument, in the words of TensorFlow Serving."""
     if version is None:
         return None
     if not re.fullmatch("[0-9]{1,18}", version):
@@ -15,5 +15,5 @@ def version_number(version: str | None) -> int | None:
 
 
 def text_of(content: bytes) -> str:
-    """The text of bytes in UTF-8. Bytes that are not UTF-8 are escaped, so that an error can show them."""
+    """Decode UTF-8. Invalid bytes are escaped, so that an error can show them."""
     return content.decode(errors="backslashreplace")

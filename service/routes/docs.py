@@ -18,7 +18,7 @@ from service.rest.caching import cached
 from service.rest.media_types import HTML, JSON
 from service.settings import Settings
 
-# Swagger UI's own files, and the folder of each.
+# The files of Swagger UI, and the folder of each.
 SWAGGER = Path(str(importlib.resources.files("flask_openapi_swagger"))) / "templates" / "swagger"
 ASSETS = {"swagger-ui.css": "css", "swagger-ui-bundle.js": "js"}
 
@@ -47,7 +47,7 @@ def docs_routes(repository: Repository, settings: Settings) -> Blueprint:
 
     @routes.get("/docs/<asset>")
     @documented(
-        "The style sheet and script of that page",
+        "Return the style sheet or the script of /docs",
         {"text/css": str, "text/javascript": str},
         variables={"asset": {"enum": list(ASSETS)}},
         problems=(404,),

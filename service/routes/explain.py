@@ -15,7 +15,7 @@ from service.settings import Settings
 
 EXPLAIN_RESPONSE = TypeAdapter(ExplainResponse)
 
-HIDDEN = " "  # the padding behind a query: a character that every model knows
+HIDDEN = " "  # the padding behind a query: every alphabet has it
 
 
 def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
@@ -24,7 +24,7 @@ def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
 
     @routes.post("/explain")
     @documented(
-        "Report which character of the query matters to which of the answer",
+        "Report which character of the query matters to which character of the answer",
         ExplainResponse,
         QueryRequest,
         problems=JSON_INFERENCE_ERRORS,

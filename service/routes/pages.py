@@ -41,7 +41,7 @@ def pages_routes(repository: Repository, settings: Settings) -> Blueprint:
 
     @routes.get("/static/<asset>")
     @documented(
-        "A style sheet, script or icon of the pages",
+        "Return a style sheet, script or icon of the pages",
         {"text/css": str, "text/javascript": str, "image/svg+xml": str},
         variables={"asset": {"enum": [file.name for file in STATIC.iterdir()]}},
         problems=(404,),
@@ -69,7 +69,7 @@ def pages_routes(repository: Repository, settings: Settings) -> Blueprint:
 
 
 def pictures(artifact: Path) -> list[tuple[str, str]]:
-    """(file, caption) of each picture in the model card of the folder; empty without a card."""
+    """Return (file, caption) of each picture in the model card of the folder; empty without a card."""
     try:
         card = (artifact / "MODEL_CARD.md").read_text()
     except (OSError, UnicodeDecodeError):

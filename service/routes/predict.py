@@ -3,24 +3,15 @@
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
 
-from service.errors import FieldError, Invalid
 from service.models.queries import InvalidQuery
 from service.models.repository import Repository
 from service.openapi.operations import JSON_INFERENCE_ERRORS, documented
 from service.rest.body import parse
 from service.rest.connection import request_context
-from service.rest.inference import build_response, infer, resolve_model
+from service.rest.inference import build_batch_response, build_response, infer, resolve_model
 from service.rest.media_types import JSON, NDJSON
-from service.rest.ndjson import answer_lines
-from service.rest.schemas import (
-    Answer,
-    BatchRequest,
-    BatchResponse,
-    ModelVersion,
-    NdjsonBody,
-    PredictRequest,
-    PredictResponse,
-)
+from service.rest.ndjson import NdjsonBody, answer_lines
+from service.rest.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse
 from service.settings import Settings
 
 PREDICT_RESPONSE, BATCH_RESPONSE = TypeAdapter(PredictResponse), TypeAdapter(BatchResponse)
@@ -54,15 +45,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         context = request_context()
         served, body = resolve_model(repository, lambda: parse(request, settings.max_body_bytes), BatchRequest)
         valid = [query for query in body.queries if not isinstance(query, InvalidQuery)]
-        outputs = iter(infer(served, valid, context))
-        alphabet = served.artifact.metadata.alphabet
-        predictions = [
-            Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()
-            if isinstance(query, InvalidQuery)
-            else Answer.of(query, next(outputs), body, alphabet)
-            for index, query in enumerate(body.queries)
-        ]
-        response = BatchResponse(predictions=predictions, model=ModelVersion.of(served.artifact))
+        response = build_batch_response(served, body, infer(served, valid, context))
         return Response(BATCH_RESPONSE.dump_json(response, exclude_none=True), mimetype=JSON)
 
     return routes

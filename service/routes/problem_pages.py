@@ -14,7 +14,7 @@ from service.rest.media_types import HTML
 
 
 def problem_pages_routes(repository: Repository) -> Blueprint:
-    """What each problem means, what the client can do, and a request that works."""
+    """A page for each problem: its meaning, advice for the client, and a request that works."""
     routes = Blueprint("problems", __name__, url_prefix="/problems")
     routes.after_request(security.protect)
 
@@ -38,7 +38,7 @@ def problem_pages_routes(repository: Repository) -> Blueprint:
 
     def page(title: str, names: list[str]) -> Response:
         query = None
-        with suppress(ModelUnavailable):  # the page of this problem too is served without a model
+        with suppress(ModelUnavailable):  # without a model, the pages have no such request
             query = repository.find().artifact.metadata.query_example
         examples = {name: EXAMPLES[name] for name in names}
         return cached(Response(render_template("problem.html", title=title, examples=examples, query=query)))

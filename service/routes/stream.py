@@ -1,12 +1,16 @@
 """POST and GET /predict/stream: the answer character by character, as server-sent events."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from flask import Blueprint, Response, request, stream_with_context
 from pydantic import TypeAdapter
 
 from service.errors import DuplicateKey, Problem
+from service.models.artifact import Artifact
+from service.models.engines.model_output import ModelOutput
 from service.models.repository import Repository
 from service.openapi.operations import INFERENCE_ERRORS, JSON_INFERENCE_ERRORS, documented
 from service.rest.body import parse
@@ -17,6 +21,8 @@ from service.rest.schemas import Character, DoneResponse, Event, ModelVersion, Q
 from service.settings import Settings
 
 CHARACTER, DONE = TypeAdapter(Character), TypeAdapter(DoneResponse)
+
+Step = npt.NDArray[np.float32]  # [V]: the probabilities of one character
 
 
 def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
@@ -45,26 +51,25 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
     def stream(read: Callable[[], Any]) -> Response:
         context = request_context()
         served, body = resolve_model(repository, read, QueryRequest)
-        alphabet, model = served.artifact.metadata.alphabet, ModelVersion.of(served.artifact)
         steps = infer_characters(served, body.query, context)
-        first = next(steps)  # a problem of the first step has a status of its own
-
-        def events() -> Iterator[bytes]:
-            step = first
-            try:
-                while True:
-                    yield _event("character", CHARACTER.dump_json(Character.of(step, alphabet)))
-                    step = next(steps)
-            except StopIteration as end:
-                answer, confidence, _ = end.value
-                done = DoneResponse(query=body.query, answer=answer, confidence=confidence, model=model)
-                yield _event("done", DONE.dump_json(done))
-            except Problem as problem:
-                yield _event("problem", problem.to_json().encode())
-
-        return Response(stream_with_context(events()), mimetype=EVENTS)
+        first = next(steps)  # before the status 200 is sent: a problem of the first step has its own status
+        return Response(stream_with_context(_events(served.artifact, body.query, first, steps)), mimetype=EVENTS)
 
     return routes
+
+
+def _events(artifact: Artifact, query: str, step: Step, steps: Generator[Step, None, ModelOutput]) -> Iterator[bytes]:
+    """The events of a stream, from its first step and the generator of the others."""
+    try:
+        while True:
+            yield _event("character", CHARACTER.dump_json(Character.of(step, artifact.metadata.alphabet)))
+            step = next(steps)
+    except StopIteration as end:
+        answer, confidence, _ = end.value
+        done = DoneResponse(query=query, answer=answer, confidence=confidence, model=ModelVersion.of(artifact))
+        yield _event("done", DONE.dump_json(done))
+    except Problem as problem:
+        yield _event("problem", problem.to_json().encode())
 
 
 def _arguments() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 const form = document.querySelector("#ask");
 const { query, model } = form.elements;
-const [problem, announcement, result] = ["#problem", "#told", "#result"].map((id) => document.querySelector(id));
+const [problem, announcement, result] = ["#problem", "#announcement", "#result"].map((id) => document.querySelector(id));
 const [characters, summary, heatMap] = ["#characters", "#sum-up", "#matters"].map((id) => document.querySelector(id));
 
 let current = new AbortController();
@@ -39,7 +39,7 @@ document.querySelector("#copy").addEventListener("click", async () => {
   document.querySelector("#copied").textContent = message;
 });
 
-/** The form as a request body. */
+/** Return the form as a request body. */
 function requestBody() {
   const [name, version] = model.value.split("/");
   return { query: query.value, model: name, version: Number(version) };
@@ -70,7 +70,7 @@ async function ask() {
   }
 }
 
-/** The response. Throws an error with the detail of the problem document. */
+/** Send a request. Returns the response; throws an error with the detail of the problem document. */
 async function post(path, body, signal) {
   let response;
   try {
@@ -84,11 +84,11 @@ async function post(path, body, signal) {
     throw new Error("The service cannot be reached.");
   }
   if (response.ok) return response;
-  const { errors, detail } = await response.json().catch(() => ({})); // a proxy's page is not JSON
+  const { errors, detail } = await response.json().catch(() => ({})); // an error page of a proxy is not JSON
   throw new Error(errors?.[0].detail ?? detail ?? `The service returned status ${response.status}.`);
 }
 
-/** Each server-sent event of the response, as it arrives. */
+/** Yield each server-sent event of the response, as it arrives. */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -131,7 +131,7 @@ function showPrediction({ query, answer, confidence, model }, milliseconds) {
   result.firstElementChild.scrollIntoView({ block: "nearest" });
 }
 
-/** A character of the answer, with its probability and its runners-up. */
+/** Create the list item of a character of the answer, with its probability and its runners-up. */
 function characterItem({ character, probability, runners_up }) {
   const item = document.querySelector("#character").content.cloneNode(true);
   setCharacter(item.querySelector(".tile"), character);
@@ -150,13 +150,13 @@ function setProbability(target, probability) {
   target.querySelector(".probability").textContent = percent(probability);
 }
 
-/** A space is the end of an answer. */
+/** Show a character; a space is the end of an answer. */
 function setCharacter(target, character) {
   target.textContent = character === " " ? "end" : character;
   target.classList.toggle("end", character === " ");
 }
 
-/** The heat map: a column for each character of the query, a row for each character of the answer. */
+/** Show the heat map: a column for each character of the query, a row for each character of the answer. */
 function showExplanation({ hidden, characters, matrix }) {
   const head = element("tr");
   head.append(element("td"), ...hidden.map((character) => headerCell("col", character)));
@@ -192,7 +192,7 @@ function element(name, className = "", text = "") {
   return created;
 }
 
-/** A percentage that is never rounded to 0 or 100. */
+/** Format a percentage that is never rounded to 0 or 100. */
 function percent(probability) {
   if (probability > 0.9999) return ">99.99%";
   if (probability < 0.0001) return "<0.01%";

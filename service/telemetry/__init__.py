@@ -1,4 +1,4 @@
-"""What an operator sees: the record of each request, metrics, logs and traces.
+"""The statistics of each request, metrics, logs and traces, for the operator.
 
-Nothing here decides what a request is answered with.
+Nothing here affects the body of a response.
 """

@@ -1,4 +1,4 @@
-"""Live accuracy: compares answers with the true sum, after they were sent and off their path.
+"""Live accuracy: compares answers with the true sum, off the path of the request.
 
 This is the only module of the service that adds numbers. No response waits for it or depends on it.
 """
@@ -19,12 +19,12 @@ COMPARED_AT_ONCE = 64  # in one turn of the event loop: about 50 microseconds
 
 
 class AccuracyMonitor:
-    """Compares the answers of one model version when the event loop is idle, and drops answers if it never is."""
+    """Compares the answers of one model version when the event loop is idle, and drops answers if it is never idle."""
 
     def __init__(self, report: Callable[[str, int, int], None]) -> None:
-        """`report` gets the lengths of the operands, like "3+1", and how many answers were right and wrong."""
+        """`report` receives the lengths of the operands, like "3+1", and the numbers of right and wrong answers."""
         self._report = report
-        # Strings only: whole outputs would hold on to memory, and cost the garbage collector time.
+        # Strings only: whole outputs would use memory, and time of the garbage collector.
         self._queries: list[str] = []
         self._answers: list[str] = []
         self._answer_length = 0
@@ -60,8 +60,8 @@ class AccuracyMonitor:
 
 
 def compare(query: str, answer: str, answer_length: int) -> tuple[int, int, bool]:
-    """The lengths of both operands, and whether the answer is their sum, or the last characters of it that an answer
-    has room for. Lengths are 0 for a query in which /explain has hidden a character."""
+    """Return the lengths of both operands, and whether the answer is their sum, or the last `answer_length` digits of
+    it. Lengths are 0 for a query in which /explain has hidden a character."""
     left, _, right = query.partition("+")
     if not (left.isdecimal() and right.isdecimal()):
         return 0, 0, False

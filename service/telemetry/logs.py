@@ -1,4 +1,4 @@
-"""Logging of the service, gunicorn and TensorFlow: JSON lines, or text for the console."""
+"""Configures the logs of the service, gunicorn and TensorFlow: JSON lines, or text for the console."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn ships no types
 
 
 def configuration(log_format: str) -> dict[str, Any]:
-    """The configuration for logging.config.dictConfig: all to stderr, as `json` or for the `console`."""
+    """Return the configuration for logging.config.dictConfig: all to stderr, in the format `json` or `console`."""
     console = {
         "format": "%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
         "datefmt": "[%Y-%m-%d %H:%M:%S %z]",
@@ -59,7 +59,7 @@ def configuration(log_format: str) -> dict[str, Any]:
 
 
 def _to_stderr() -> logging.Handler:
-    # A file descriptor of its own, which `native_stderr.capture_stderr` does not redirect.
+    # A separate file descriptor, which `native_stderr.capture_stderr` does not redirect.
     return logging.StreamHandler(os.fdopen(os.dup(2), "w", buffering=1))
 
 

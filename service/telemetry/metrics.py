@@ -31,7 +31,7 @@ class Metrics:
         self._requests = RequestMetrics(common, seconds)
         self.workers = Gauge("workers", "Configured worker processes.", **equal)
         self.workers_ready = Gauge("workers_ready", "Worker processes that can answer.", **summed)
-        self.queries = FastCounter("queries", "Queries that the model has answered.", MODEL, **common)
+        self.queries = FastCounter("queries", "Queries that the model answered.", MODEL, **common)
         self.queue_duration = FastHistogram(
             "queue_duration_seconds", "Time of a request in the queue.", MODEL, **seconds
         )
@@ -40,20 +40,20 @@ class Metrics:
         )
         self.batch_size = FastHistogram(
             "batch_size",
-            "Queries in one batch: a call of the model that requests share.",
+            "Queries in a batch: a call of the model that requests can share.",
             MODEL,
             buckets=BATCH_SIZE_BUCKETS,
             **common,
         )
         self.queue_size = Gauge("queue_size", "Queries in the queue.", MODEL, **summed)
         self.failures = FastCounter(
-            "request_failures", "Requests without an answer of the model, by reason.", [*MODEL, "reason"], **common
+            "request_failures", "Requests that the model did not answer, by reason.", [*MODEL, "reason"], **common
         )
         self.answers = FastCounter(
             "answers", "Answers, compared with the true sum.", [*MODEL, "digits", "outcome"], **common
         )
         self.dropped = FastCounter(
-            "answers_dropped", "Answers that were not compared, for lack of time.", MODEL, **common
+            "answers_dropped", "Answers that were not compared with the true sum, for lack of time.", MODEL, **common
         )
         self.model_info = Gauge("model_info", "The model versions.", [*MODEL, "sha256", "architecture"], **equal)
         self.exact_match = Gauge(
@@ -61,7 +61,7 @@ class Metrics:
         )
 
     def observe_model(self, artifact: Artifact) -> "ModelMetrics":
-        """The metrics of a version that is served from now on."""
+        """Create the metrics of a version, when it is loaded."""
         metadata = artifact.metadata
         model, version = metadata.name, str(metadata.version)
         self.model_info.labels(model, version, artifact.sha256, metadata.architecture).set(1)
@@ -76,13 +76,13 @@ class Metrics:
         self._requests.observe(stats)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The metrics of all workers in a format that the Accept header names, and its content type."""
+        """Return the metrics of all workers in a format that the Accept header names, and its content type."""
         encode, content_type = choose_encoder(accept)
         return encode(all_workers() or self._registry), content_type
 
 
 class RequestMetrics:
-    """Requests, and how long they took. Children by labels are kept: looking one up takes 2 microseconds."""
+    """The number of requests and their duration. Children are cached: a look-up takes 2 microseconds."""
 
     def __init__(self, common: dict[str, Any], seconds: dict[str, Any]) -> None:
         self._requests = FastCounter("requests", "Requests.", ["route", *MODEL, "status"], **common)
@@ -132,15 +132,15 @@ class ModelMetrics:
         self._accuracy = AccuracyMonitor(self._compared)
 
     def called(self, batch_size: int) -> None:
-        """A call that requests can share has returned so many outputs."""
+        """Record the number of queries in a batch: a call of the model that requests can share."""
         self._batch_size.observe(batch_size)
 
     def queue_changed(self, size: int) -> None:
-        """So many queries are in the queue."""
+        """Record the number of queries in the queue."""
         self._queue_size.set(size)
 
     def answered(self, queries: list[str], result: BatchResult[ModelOutput]) -> None:
-        """A request's queries have their outputs."""
+        """Record the queries of a request and their outputs."""
         self._queries.inc(len(queries))
         self._queue_duration.observe(result.queue_seconds)
         self._inference_duration.observe(result.inference_seconds)
@@ -148,7 +148,7 @@ class ModelMetrics:
             self._dropped.inc(len(queries))
 
     def failed(self, problem: Problem) -> None:
-        """A request has no output."""
+        """Record why a request has no output."""
         self._failures[problem.name].inc()
 
     def _compared(self, digits: str, right: int, wrong: int) -> None:

@@ -1,4 +1,4 @@
-"""Before and after each request: its statistics, and the headers that every response has."""
+"""Runs before and after each request: creates its statistics, adds the headers of every response."""
 
 import re
 import secrets
@@ -13,10 +13,11 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
 def register(app: Flask, observers: Iterable[RequestObserver], clock: Callable[[], float] = time.monotonic) -> None:
-    """Give every response of `app` its X-Request-ID (the request's or a new one), its Server-Timing (in milliseconds,
-    by its W3C specification), and Cache-Control if it has none.
+    """Add to every response of `app` its X-Request-ID (the request's or a new one), its Server-Timing (in milliseconds,
+    as its W3C specification defines), and Cache-Control if it has none.
 
-    Each observer gets the statistics of a request at its end, which for a streamed response is the end of the stream.
+    Each observer receives the statistics of a request at its end, or at the end of a streamed response. `clock` returns
+    seconds.
     """
 
     def begin() -> None:

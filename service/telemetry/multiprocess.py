@@ -18,14 +18,14 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 
 PREFIX = "neural-adder-metrics-"
-LOCKED_AFTER_SECONDS = 60  # a service locks its folder long before
+LOCKED_AFTER_SECONDS = 60  # far more than a service needs to lock its new folder
 
 
 class SharedValue:
     """A number in a memory-mapped file, which one process writes and every worker reads.
 
-    prometheus_client's own MmapedValue takes a lock, checks for a fork, and looks its position up at each call: 1.3
-    microseconds instead of 0.1. It has a file for each process, so that files of dead workers pile up. Here a worker
+    prometheus_client's MmapedValue takes a lock, checks for a fork, and looks its position up at each call: 1.3
+    microseconds instead of 0.1. It creates a file for each process, so files of dead workers accumulate. Here a worker
     has the file of its index; the replacement of a dead worker gets the same index and continues its counters.
     """
 
@@ -53,15 +53,15 @@ class SharedValue:
         self._numbers, self._at = memoryview(file._m).cast("d"), file._positions[key] // 8
 
     def inc(self, amount: float) -> None:
-        """Add to it."""
+        """Add to the value."""
         self._numbers[self._at] += amount
 
     def set(self, value: float) -> None:
-        """Replace it."""
+        """Replace the value."""
         self._numbers[self._at] = value
 
     def get(self) -> float:
-        """Return it."""
+        """Return the value."""
         return float(self._numbers[self._at])
 
 
@@ -69,7 +69,7 @@ class FastCounter(Counter):
     """A counter that skips the checks of each call."""
 
     def inc(self, amount: float = 1, _: object = None) -> None:
-        """Add to it."""
+        """Add to the value."""
         self._value.inc(amount)
 
 
@@ -90,7 +90,7 @@ def prepare() -> None:
         SharedValue.folder.mkdir(parents=True, exist_ok=True)
         _empty(SharedValue.folder)
         return
-    memory = Path("/dev/shm")  # noqa: S108  a folder of its own in there
+    memory = Path("/dev/shm")  # noqa: S108  with a new folder for each service
     parent = memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
     for folder in parent.glob(f"{PREFIX}*"):
         _remove_if_abandoned(folder)

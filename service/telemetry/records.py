@@ -1,4 +1,4 @@
-"""What is recorded of a request: one object, filled along the way of the request, and observed once at its end."""
+"""The statistics of a request: one object, filled on the way of the request and observed once at its end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.models.repository import ServedModel
 
 @dataclass(slots=True)
 class RequestStats:
-    """A request. Times are in seconds, `started` and `inference_started` by the monotonic clock.
+    """The statistics of a request. Times are in seconds, `started` and `inference_started` of the monotonic clock.
 
     `served` is the first model version that the request was sent to; `queries`, `queue_seconds` and
     `inference_seconds` are summed over all calls, and `batch_size` is that of the last. `status` and `seconds` are set
@@ -32,7 +32,7 @@ class RequestStats:
     seconds: float = 0.0
 
     def add(self, result: BatchResult[Any]) -> None:
-        """Add the times of a call."""
+        """Add the times of a call of the model."""
         self.queue_seconds += result.queue_seconds
         self.inference_seconds += result.inference_seconds
         self.batch_size = result.batch_size

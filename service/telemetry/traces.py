@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, if the standard OTEL_* variables are set and the packages are installed."""
+"""Traces requests with OpenTelemetry, if its OTEL_* variables are set and its packages are installed."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ REFUSED = (400, 413, 415, 422)  # statuses of requests that validation refuses
 def start(app: Flask, environment: Mapping[str, str] = os.environ) -> None:
     """In a worker, before its first request: trace requests, or log why they cannot be traced.
 
-    A thread of its own exports the spans, and exports the rest when the process ends.
+    A separate thread exports the spans, and exports the rest when the process ends.
     """
     exporter = next((environment[name] for name in VARIABLES if environment.get(name)), "none")
     if exporter == "none" or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
@@ -61,7 +61,7 @@ def trace_requests(app: Flask, provider: "TracerProvider") -> None:
 
     def add_spans(stats: RequestStats) -> None:
         span = stats.request.environ[SPAN]
-        if span.get_span_context().is_valid:  # not so for OTEL_PYTHON_FLASK_EXCLUDED_URLS
+        if span.get_span_context().is_valid:  # invalid for OTEL_PYTHON_FLASK_EXCLUDED_URLS
             _add_spans(tracer, trace.set_span_in_context(span), stats)
 
     FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
@@ -72,7 +72,7 @@ def trace_requests(app: Flask, provider: "TracerProvider") -> None:
 
 
 def _add_spans(tracer: "Tracer", server: "Context", stats: RequestStats) -> None:
-    """Spans are created when they are over, from monotonic times: `clock` converts these to the time of traces."""
+    """Add the spans of a request at its end, from monotonic times: `clock` converts these to the time of traces."""
     clock = time.time_ns() - time.monotonic_ns()
 
     def add(name: str, started: float, seconds: float, attributes: dict[str, str | int]) -> None:

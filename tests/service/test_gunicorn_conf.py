@@ -28,5 +28,5 @@ def test_gunicorn_gets_the_settings() -> None:
 def test_no_folder_for_metrics_is_an_error_of_one_line() -> None:
     result = run_conf("import os; os.environ['PROMETHEUS_MULTIPROC_DIR'] = '/dev/null/x'; conf.when_ready(None)")
     assert result.returncode == 1
-    assert result.stderr.startswith("error: there is no folder for the metrics: [Errno 20] Not a directory:")
+    assert result.stderr.startswith("error: the folder of the metrics cannot be created: [Errno 20] Not a directory:")
     assert len(result.stderr.splitlines()) == 1

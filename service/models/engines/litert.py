@@ -20,7 +20,7 @@ class LiteRTEngine:
     """
 
     def __init__(self, folder: Path, batch_sizes: list[int], end: int) -> None:
-        """`batch_sizes` ascend; `end` is the token that ends an answer. Raises what LiteRT raises for a bad file."""
+        """`batch_sizes` ascend; `end` is the token that ends an answer. Raises LiteRT's errors for a bad file."""
         # Read, not opened by path: LiteRT maps a file, and a file that is overwritten then kills the process.
         model = (folder / PREDICT_FILE).read_bytes()
         self._models = {size: _FixedBatchModel(model, size) for size in batch_sizes}
@@ -34,7 +34,7 @@ class LiteRTEngine:
         self._end = end
 
     def predict(self, queries: list[str]) -> list[ModelOutput]:
-        """One output for each query, in order, by one call of the model with the next batch size.
+        """Return one output for each query, in order, by one call of the model with the smallest sufficient batch size.
 
         Raises ValueError for more queries than the largest batch size.
         """
@@ -44,7 +44,7 @@ class LiteRTEngine:
         raise ValueError(f"{len(queries)} queries are more than the largest batch size")
 
     def decode(self, query: str) -> Iterator[npt.NDArray[np.float32]]:
-        """The probabilities, float32 [V], of one character after the other; each is computed when it is asked for.
+        """Yield the probabilities, float32 [V], of one character after the other; each is computed on demand.
 
         The most probable character of each step makes the answer. The last step is the end, if the answer has room for
         it.
@@ -60,10 +60,11 @@ class LiteRTEngine:
                 return
 
     def k_best(self, query: str, k: int) -> list[tuple[str, float]]:
-        """The `k` most probable answers, or as many as exist, with their probabilities, the best first."""
+        """Return up to `k` of the most probable answers with their probabilities, the best first."""
         returned = self._k_best(query=_encoded([query], 1, self._query_length), k=np.int32(k))
         totals, answers = returned["log_probabilities"][0], returned["answers"][0]
-        found = totals > LOWEST  # the converter writes minus infinity, for an answer that does not exist, as this float
+        # The converter replaces minus infinity, which marks an answer that does not exist, by the lowest float32.
+        found = totals > LOWEST
         texts = [answer.tobytes().decode("ascii").rstrip() for answer in answers[found]]
         return list(zip(texts, np.exp(totals[found]).tolist(), strict=True))
 

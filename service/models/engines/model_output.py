@@ -1,4 +1,4 @@
-"""What a model returns for one query."""
+"""The output of a model for one query."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 class ModelOutput(NamedTuple):
     """The answer, its confidence, and the probabilities it was decoded from.
 
-    `probabilities` is float32 [T, V], a row for each character that an answer has room for; rows behind the end mean
-    nothing. `confidence` is the product of the probabilities of the answer's characters, and of the end if the answer
+    `probabilities` is float32 [T, V], a row for each character that an answer has room for; rows behind the end have no
+    meaning. `confidence` is the product of the probabilities of the answer's characters, and of the end if the answer
     has room for it.
     """
 

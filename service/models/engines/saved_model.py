@@ -1,4 +1,4 @@
-"""TensorFlow: runs a version's SavedModel, which its LiteRT files were converted from.
+"""TensorFlow: runs a version's SavedModel, the source of its LiteRT files.
 
 Only the check at the start imports TensorFlow: it takes seconds and half a gigabyte, and serving needs neither.
 """
@@ -16,7 +16,7 @@ class SavedModelEngine:
     """The signatures of a SavedModel."""
 
     def __init__(self, folder: Path, end: int) -> None:
-        """`end` is the token that ends an answer. Raises what TensorFlow raises for a bad file."""
+        """`end` is the token that ends an answer. Raises TensorFlow's errors for a bad file."""
         import tensorflow as tf
 
         self._tf = tf
@@ -50,7 +50,7 @@ class SavedModelEngine:
         from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
         [graph] = SavedModel.FromString((self._folder / "saved_model.pb").read_bytes()).meta_graphs
-        # As TensorFlow Serving writes it: with the fields that are empty.
+        # With empty fields, as TensorFlow Serving returns it.
         signature: dict[str, Any] = MessageToDict(
             graph.signature_def["serving_default"],
             preserving_proto_field_name=True,

@@ -1,6 +1,6 @@
 """The Open Inference Protocol V2 (KServe, Triton), with its own schemas and binary tensors.
 
-Nothing here calls a model past rest.inference.
+Every call of a model goes through rest.inference.
 """
 
 from service.routes.open_inference.endpoints import open_inference_routes

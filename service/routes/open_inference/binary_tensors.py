@@ -1,4 +1,4 @@
-"""JSON with binary tensors behind it, by Triton's extension (its docs/protocol/extension_binary_data.md)."""
+"""Reads and writes JSON followed by binary tensors (Triton's docs/protocol/extension_binary_data.md)."""
 
 import re
 from typing import Any
@@ -48,7 +48,7 @@ def load_document(body: bytes, json_length: str | None) -> Any:
 
 
 def _elements(binary: bytes) -> list[str]:
-    """The texts of BYTES elements: each follows its length in four bytes, little-endian. Raises Invalid."""
+    """Parse BYTES elements: each follows its length in four bytes, little-endian. Raises Invalid."""
     texts: list[str] = []
     start = 0
     while start < len(binary):
@@ -70,7 +70,7 @@ def _invalid(field: str, detail: str) -> Invalid:
 
 
 def build_response(body: InferRequest, request_id: str, artifact: Artifact, outputs: list[ModelOutput]) -> Response:
-    """The outputs that the request names, by default all; outputs in binary follow the JSON."""
+    """Build the response with the outputs that the request names, by default all; binary outputs follow the JSON."""
     tensors = []
     for output in body.outputs or [
         RequestedOutput(name="answer"),
@@ -98,7 +98,7 @@ def build_response(body: InferRequest, request_id: str, artifact: Artifact, outp
 
 
 def _tensor(name: str, values: list[Any], in_binary: bool) -> tuple[dict[str, Any], bytes]:
-    """An output in JSON, and its data behind the JSON, which is empty unless the output is in binary."""
+    """An output in JSON, and its binary data, which is empty unless `in_binary`."""
     array = np.array(values, object if name == "answer" else "<f4")
     tensor = {"name": name, "datatype": "BYTES" if name == "answer" else "FP32", "shape": list(array.shape)}
     if not in_binary:

@@ -1,4 +1,4 @@
-"""/v2/...: the server, its models, and inference (the protocol's specification/protocol/inference_rest.md)."""
+"""The endpoints under /v2: the server, its models, inference (specification/protocol/inference_rest.md)."""
 
 from functools import partial
 from typing import Any
@@ -39,7 +39,7 @@ documented_here = partial(documented, error_documents=True)
 
 
 class OpenInference:
-    """The endpoints over the versions of a repository."""
+    """The endpoints of the protocol."""
 
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self._repository = repository
@@ -47,7 +47,7 @@ class OpenInference:
 
     @documented_here("Describe the server", ServerMetadata)
     def server(self) -> Response:
-        """Its name, version and extensions."""
+        """The name, version and extensions of the server."""
         return jsonify(ServerMetadata(name="neural-adder", version="unreleased", extensions=["binary_tensor_data"]))
 
     @documented_here("Report that this worker runs", ServerLive)
@@ -63,13 +63,13 @@ class OpenInference:
 
     @documented_here("List the models", ServerModels, problems=(ModelUnavailable,))
     def models(self) -> Response:
-        """Their names."""
+        """The names of the models."""
         names = dict.fromkeys(artifact.metadata.name for artifact in self._repository.artifacts())
         return jsonify(ServerModels(models=list(names)))
 
     @documented_here("List the versions of all models", list[IndexEntry], problems=(ModelUnavailable,))
     def index(self) -> Response:
-        """Triton's model repository extension."""
+        """As Triton's model repository extension defines."""
         served = [artifact.metadata for artifact in self._repository.artifacts()]
         return jsonify(
             [
@@ -80,13 +80,12 @@ class OpenInference:
 
     @documented_here("Describe a model", ModelMetadata, problems=(InvalidArgument, *LOOKUP_ERRORS))
     def model_metadata(self, model: str, version: str | None = None) -> Response:
-        """Its inputs and outputs."""
+        """The inputs and outputs of the model."""
         signature = self._find(model, version).artifact.signature_def
-        served = [artifact.metadata for artifact in self._repository.artifacts()]
         return jsonify(
             ModelMetadata(
                 name=model,
-                versions=[str(metadata.version) for metadata in served if metadata.name == model],
+                versions=[str(artifact.metadata.version) for artifact in self._repository.artifacts(model)],
                 platform="tensorflow_savedmodel",
                 inputs=_tensors(signature["inputs"]),
                 outputs=_tensors(signature["outputs"]),
@@ -120,7 +119,7 @@ class OpenInference:
 
 
 def open_inference_routes(repository: Repository, settings: Settings) -> Blueprint:
-    """The routes of the protocol; those of a model exist for the newest version, and for a version."""
+    """The routes of the protocol; each route of a model exists for the newest version and for a given version."""
     endpoints = OpenInference(repository, settings)
     routes = Blueprint("open_inference", __name__, url_prefix="/v2")
     register_error_documents(routes)

@@ -93,7 +93,7 @@ class InferRequest(_Strict):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         tensor = {"name": "query", "datatype": "BYTES", "shape": [1], "data": [query]}
         return {
             "a query": {"inputs": [tensor]},
@@ -121,7 +121,7 @@ class InferResponse(TypedDict):
 
 
 class ServerMetadata(TypedDict):
-    """The server."""
+    """The response of GET /v2."""
 
     name: str
     version: str
@@ -129,13 +129,13 @@ class ServerMetadata(TypedDict):
 
 
 class ServerLive(TypedDict):
-    """Whether it runs."""
+    """Whether the server runs."""
 
     live: bool
 
 
 class ServerReady(TypedDict):
-    """Whether it can answer."""
+    """Whether the server can answer."""
 
     ready: bool
 

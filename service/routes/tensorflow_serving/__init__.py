@@ -1,6 +1,6 @@
-"""TensorFlow Serving's REST API (its g3doc/api_rest.md), with its own schemas and its own error sentences.
+"""TensorFlow Serving's REST API (its g3doc/api_rest.md), with its own schemas and error messages.
 
-Nothing here calls a model past rest.inference.
+Every call of a model goes through rest.inference.
 """
 
 from service.routes.tensorflow_serving.endpoints import tensorflow_serving_routes

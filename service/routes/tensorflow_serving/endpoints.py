@@ -43,14 +43,14 @@ class _PredictRequest(BaseModel):
 
 
 class Named(BaseConverter):
-    """A part of a path up to a colon, which is followed by a method."""
+    """A part of a path, up to the colon in front of a method."""
 
     regex = "[^/:]+"
     part_isolating = True
 
 
 class TensorFlowServing:
-    """The endpoints over the versions of a repository. No version has a label, and none classifies or regresses."""
+    """The endpoints of the API. No version has a label, and no model classifies or regresses."""
 
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self._repository = repository
@@ -64,7 +64,7 @@ class TensorFlowServing:
         problems=(InvalidArgument, *BODY_ERRORS, *INFERENCE_ERRORS),
     )
     def predict(self, model: str, version: str | None = None, label: str | None = None) -> Response:
-        """Rows are answered with rows, and columns with columns."""
+        """The response to rows has rows, the response to columns has columns."""
         context = request_context()
         served = self._find(model, version, label)
         texts = input_texts(load_document(receive(request, self._settings.max_body_bytes)))
@@ -74,14 +74,14 @@ class TensorFlowServing:
         return Response(to_json({"predictions": rows} if body.instances else {"outputs": columns}), mimetype=JSON)
 
     @documented_here(
-        "Refuse what the models do not do",
+        "Refuse classification and regression",
         None,
         dict[str, Any],
         variables=LABEL | METHOD,
         problems=(InvalidArgument, *LOOKUP_ERRORS),
     )
     def refuse(self, model: str, method: str, version: str | None = None, label: str | None = None) -> NoReturn:
-        """No model has a signature for it."""
+        """No model has a signature for classification or regression."""
         self._find(model, version, label)
         kind = {"classify": "classification", "regress": "regression"}[method]
         raise InvalidArgument(
@@ -102,8 +102,7 @@ class TensorFlowServing:
         return jsonify(
             model_version_status=[
                 {"version": str(artifact.metadata.version), "state": "AVAILABLE", "status": ok}
-                for artifact in ([found] if version is not None else self._repository.artifacts())
-                if artifact.metadata.name == model
+                for artifact in ([found] if version is not None else self._repository.artifacts(model))
             ]
         )
 
@@ -130,7 +129,7 @@ class TensorFlowServing:
 
 
 def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blueprint:
-    """The routes of TensorFlow Serving: each for the newest version, for a version, and for a label."""
+    """The routes of TensorFlow Serving: each for the newest version, for a given version, and for a label."""
     endpoints = TensorFlowServing(repository, settings)
     routes = Blueprint("tensorflow_serving", __name__, url_prefix="/v1/models")
     routes.record(lambda state: state.app.url_map.converters.update(named=Named))

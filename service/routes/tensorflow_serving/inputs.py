@@ -1,4 +1,4 @@
-"""Reads the inputs of a request, as TensorFlow Serving does and with its error sentences (its util/json_tensor.cc)."""
+"""Reads the inputs of a request with the rules and error messages of TensorFlow Serving (its util/json_tensor.cc)."""
 
 import binascii
 import json
@@ -13,7 +13,7 @@ INPUT, SIGNATURE = "query", "serving_default"
 
 
 def load_document(body: bytes) -> dict[str, Any]:
-    """Parse the body: an object, for the signature that can be called.
+    """Parse the body: an object that names no other signature than `serving_default`.
 
     Raises InvalidArgument, Unreadable or DuplicateKey.
     """
@@ -34,7 +34,7 @@ def load_document(body: bytes) -> dict[str, Any]:
 
 
 def input_texts(document: dict[str, Any]) -> dict[str, list[str]]:
-    """The queries of a document, as "instances" or as "inputs". Raises InvalidArgument."""
+    """Return the queries of a document by "instances" or "inputs". Raises InvalidArgument."""
     if "instances" in document and "inputs" in document:
         raise InvalidArgument(
             f"JSON Value: {_excerpt(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
@@ -97,12 +97,12 @@ def _text(value: object) -> str:
         raise InvalidArgument(f"JSON Value: {_excerpt(value)} not formatted correctly for base64 data")
     encoded: str = value["b64"]
     try:
-        padded = encoded.encode() + b"=" * (-len(encoded) % 4)  # which may be left out
+        padded = encoded.encode() + b"=" * (-len(encoded) % 4)  # the padding may be missing
         return text_of(binascii.a2b_base64(padded, strict_mode=True))
     except ValueError as error:
         raise InvalidArgument("Unable to base64 decode") from error
 
 
 def _excerpt(value: object) -> str:
-    """The beginning of its JSON: a long or deep value is not written to its end."""
+    """At most the first 100 characters of the value in JSON. A long or deep value is not encoded to its end."""
     return "".join(islice(json.JSONEncoder().iterencode(value), 30))[:100]

@@ -1,6 +1,6 @@
 """Request and response bodies of TensorFlow Serving's REST API.
 
-Requests are documented here, and read by `inputs`, since their errors are TensorFlow Serving's.
+The schemas of requests are documentation: `inputs` reads requests, with TensorFlow Serving's error messages.
 """
 
 import base64
@@ -52,7 +52,7 @@ class TensorFlowServingRequest(RootModel[RowsRequest | ColumnsRequest]):
 
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
-        """Bodies for the OpenAPI document, by what they show."""
+        """Bodies for the OpenAPI document, by title."""
         return {
             "rows": {"instances": [query, query]},
             "rows by name": {"signature_name": "serving_default", "instances": [{"query": query}]},
