@@ -114,7 +114,7 @@ def read_checkpoint(folder: Path) -> keras.Model:
         raise TrainingError(f"{folder} has no finished epoch: run `{read_recipe(folder).command}` to its end")
     try:
         return keras.saving.load_model(file)
-    except (OSError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise TrainingError(f"{file} cannot be read: train into another folder") from error
 
 

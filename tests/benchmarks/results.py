@@ -117,18 +117,18 @@ def against_constant(loads: Loads) -> list[Goal]:
         pairs = zip(loads[OURS][connections], loads[CONSTANT][connections], strict=True)
         return [getattr(ours, figure) / getattr(constant, figure) for ours, constant in pairs]
 
-    speed = "requests/s, to the constant answer's"
+    speed = "requests/s, relative to a constant answer"
     return [
         Goal.at_least(0.9, f"{speed}, 16 connections", ratios(16, "requests_per_second")),
         Goal.at_least(0.9, f"{speed}, 64 connections", ratios(64, "requests_per_second")),
-        Goal.at_most(1.5, "median latency, to the constant answer's, 1 connection", ratios(1, "p50_ms")),
-        Goal.at_most(2, "p99, to the constant answer's, 64 connections", ratios(64, "p99_ms")),
+        Goal.at_most(1.5, "median latency, relative to a constant answer, 1 connection", ratios(1, "p50_ms")),
+        Goal.at_most(2, "p99, relative to a constant answer, 64 connections", ratios(64, "p99_ms")),
     ]
 
 
 def against_saved_model(batches: list[Batches], starts: list[Start]) -> list[Goal]:
     """The goals for batches, start and memory: the cost of the server."""
-    speed = "queries/s in batches of 4096, to the SavedModel's in process"
+    speed = "queries/s in batches of 4096, relative to the SavedModel in process"
     over_one = [batch.over_one / batch.in_process for batch in batches]
     over_one_each = [batch.over_one_each / batch.in_process for batch in batches]
     seconds = [start.seconds / start.bare_seconds for start in starts]
@@ -136,8 +136,8 @@ def against_saved_model(batches: list[Batches], starts: list[Start]) -> list[Goa
     return [
         Goal.at_least(0.8, f"{speed}, {WORKERS} connections", over_one_each),
         Goal.at_least(0.8, f"{speed}, 1 connection", over_one),
-        Goal.at_most(1.5, "start to ready, to `import tensorflow` and `tf.saved_model.load`", seconds),
-        Goal.at_most(1.3, f"memory, to {WORKERS} processes that did only that", megabytes),
+        Goal.at_most(1.5, "start to ready, relative to `import tensorflow` and `tf.saved_model.load`", seconds),
+        Goal.at_most(1.3, f"memory, relative to {WORKERS} processes that did only that", megabytes),
     ]
 
 
@@ -145,14 +145,14 @@ def memory_goal(measurements: Measurements) -> Goal:
     """The goal for memory after many requests."""
     counts = list(measurements.megabytes)
     first, last = counts[0], counts[-1]
-    name = f"memory after {last:,} requests, to that after {first:,}"
+    name = f"memory after {last:,} requests, relative to that after {first:,}"
     return Goal.at_most(1.02, name, [measurements.megabytes[last] / measurements.megabytes[first]])
 
 
 def peers() -> str:
     """The goals of `make benchmark-peers`, from the PEERS.md that it wrote."""
     text = PEERS.read_text() if PEERS.exists() else ""
-    rows = re.findall(r"^\| requests/s, to the best peer's.*$", text, re.MULTILINE)
+    rows = re.findall(r"^\| requests/s, relative to the best peer.*$", text, re.MULTILINE)
     return goal.table(rows) if rows else "Not measured yet."
 
 

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from service.telemetry.metrics import Metrics
 from tests.conftest import ROOT, missing
 from tests.end_to_end.conftest import Service, free_port
 
@@ -212,3 +214,9 @@ def test_requests_are_counted_when_a_worker_is_killed(two_versions: Service) -> 
     # The killed worker may have counted answers that it could no longer send.
     assert got <= requests_counted <= got + lost
     assert 3 * got <= queries_counted <= 3 * (got + lost)
+
+
+def test_the_dashboard_or_an_alert_shows_every_metric() -> None:
+    shown = json.dumps(DASHBOARD) + (DEPLOY / "alerts.yml").read_text()
+    families = text_string_to_metric_families(Metrics().exposition("")[0].decode())
+    assert not [family.name for family in families if family.name not in shown]

@@ -74,7 +74,8 @@ def unmeasured(failures: dict[str, str]) -> str:
 
 
 def _goal(figures: dict[str, Figures], count: int) -> Goal:
-    title, bound = f"requests/s, to the best peer's, {count} connection{'s' if count > 1 else ''}", f"at least {FACTOR}"
+    connections = f"{count} connection{'s' if count > 1 else ''}"
+    title, bound = f"requests/s, relative to the best peer, {connections}", f"at least {FACTOR}"
     peers = figures.keys() - {OURS}
     if OURS not in figures or not peers:
         return Goal(title, bound, "", "not measured")

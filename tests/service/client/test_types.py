@@ -1,10 +1,11 @@
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from service import errors
 from service.client import types
+from service.client.client import BatchOptions, PredictOptions
 from service.rest import schemas
 
 
@@ -41,3 +42,14 @@ def test_client_types_have_the_fields_of_the_schemas(client_type: type, schema: 
     if client_type is types.Problem:  # an example is absent from the document, and None in the client
         schema_fields["example"] = [schema_fields["example"], "null"]
     assert client_fields == schema_fields
+
+
+@pytest.mark.parametrize(
+    ("options", "schema", "not_options"),
+    [
+        (PredictOptions, schemas.PredictRequest, {"query"}),
+        (BatchOptions, schemas.BatchRequest, {"queries", "on_error"}),
+    ],
+)
+def test_client_options_are_those_of_the_schemas(options: type, schema: type[BaseModel], not_options: set[str]) -> None:
+    assert set(get_type_hints(options)) == set(schema.model_fields) - not_options

@@ -1,10 +1,12 @@
 """Every problem has a sample and an example; test_problem_pages.py tests the page of each example."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
 
+from service import errors
 from service.errors import InvalidArgument, Problem
 from service.openapi.examples import EXAMPLES
 
@@ -22,6 +24,11 @@ every_problem = pytest.mark.parametrize("problem", PROBLEMS)
 def test_names_titles_and_meanings_are_unique() -> None:
     for attribute in ("name", "title", "meaning"):
         assert len({getattr(problem, attribute) for problem in PROBLEMS}) == len(PROBLEMS)
+
+
+def test_the_tree_shows_every_problem_with_its_status() -> None:
+    tree = dict(re.findall(r"[├└]── (\w+) +(\d{3})", errors.__doc__ or ""))
+    assert tree == {problem.__name__: str(problem.status) for problem in PROBLEMS}
 
 
 @every_problem

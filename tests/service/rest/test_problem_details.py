@@ -41,6 +41,19 @@ def test_an_internal_error_is_a_problem_without_a_traceback(client: FlaskClient)
     assert b"ZeroDivisionError" not in response.data
 
 
+def test_the_paths_of_the_dialects_are_known(client: FlaskClient) -> None:
+    app = client.application
+    dialects = {
+        rule.rule
+        for rule in app.url_map.iter_rules()
+        if getattr(getattr(app.view_functions[rule.endpoint], "operation", None), "error_documents", False)
+    }
+    assert dialects
+    assert dialects == {
+        rule.rule for rule in app.url_map.iter_rules() if problem_details.DIALECT_PATHS.match(rule.rule)
+    }
+
+
 @pytest.mark.parametrize("dialect", ["/v1", "/v2"])
 def test_a_dialect_has_error_documents(dialect: str) -> None:
     def fail(name: str) -> NoReturn:
