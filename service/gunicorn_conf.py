@@ -15,7 +15,7 @@ from service.app import create_app, load_models
 from service.errors import ModelUnavailable
 from service.models.artifact import Artifact
 from service.models.metadata import verify
-from service.models.repository import open_all
+from service.models.repository import for_each_version
 from service.models.saved_model_check import SavedModelChecks
 from service.settings import settings_or_exit
 from service.telemetry import multiprocess, traces
@@ -55,9 +55,9 @@ def on_starting(_master: Any) -> None:
     """In the master, before it listens: exit with one line if no model can be served."""
     _raise_open_files_limit()
     try:
-        open_all(settings, verify)
+        for_each_version(settings, verify)
         checks.run()
-        open_all(settings, checks.require_checked)
+        for_each_version(settings, checks.require_checked)
     except ModelUnavailable as problem:
         sys.exit(f"error: {problem}")
 

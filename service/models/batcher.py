@@ -49,7 +49,7 @@ class Observer(Protocol):
         """Record why a request has no output."""
 
 
-class RequestTerms(NamedTuple):
+class WaitLimits(NamedTuple):
     """How long a request waits: at most `timeout_seconds`, and only while `is_connected` returns True.
 
     `started` is the start of the wait, in seconds of the batcher's clock; None stands for the time of the call.
@@ -60,7 +60,7 @@ class RequestTerms(NamedTuple):
     started: float | None = None
 
 
-NO_TERMS = RequestTerms()
+NO_LIMITS = WaitLimits()
 
 
 class _QueueEntry:
@@ -75,16 +75,16 @@ class _QueueEntry:
         self,
         function: Callable[[Any], list[Any]],
         queries: list[Any],
-        terms: RequestTerms,
+        limits: WaitLimits,
         deadline_seconds: float,
         now: float,
     ) -> None:
         self.arrived = now
         self.function = function
         self.queries = queries
-        self.timeout_seconds = min(terms.timeout_seconds, deadline_seconds)
-        self.is_connected = terms.is_connected
-        started = now if terms.started is None else terms.started
+        self.timeout_seconds = min(limits.timeout_seconds, deadline_seconds)
+        self.is_connected = limits.is_connected
+        started = now if limits.started is None else limits.started
         self.deadline = started + self.timeout_seconds
         self.next_liveness_check = started + LIVENESS_CHECK_SECONDS
         self.taken = 0  # queries that calls have taken
@@ -128,14 +128,14 @@ class Batcher:
         self._leader: _QueueEntry | None = None
         self.queue_size = 0  # in queries
 
-    def predict(self, queries: list[str], terms: RequestTerms = NO_TERMS) -> BatchResult[ModelOutput]:
+    def predict(self, queries: list[str], limits: WaitLimits = NO_LIMITS) -> BatchResult[ModelOutput]:
         """Run the model on one or more queries, in calls that other requests share. Raises as `call` does."""
-        result: BatchResult[ModelOutput] = self._wait(self._predict, queries, terms)
+        result: BatchResult[ModelOutput] = self._wait(self._predict, queries, limits)
         self._observer.answered(queries, result)
         return result
 
     def call(
-        self, function: Callable[[], T], terms: RequestTerms = NO_TERMS, *, is_admitted: bool = False
+        self, function: Callable[[], T], limits: WaitLimits = NO_LIMITS, *, is_admitted: bool = False
     ) -> BatchResult[T]:
         """Call another function of the model, alone, after a wait in the same queue. `outputs` has one element.
 
@@ -144,12 +144,12 @@ class Batcher:
         Raises QueueFull, DeadlineExceeded, ClientDisconnected if the client has disconnected during the wait, or
         InferenceError if the call failed. After an error no further query of the request is computed.
         """
-        return self._wait(lambda _: [function()], [None], terms, is_admitted)
+        return self._wait(lambda _: [function()], [None], limits, is_admitted)
 
     def _wait(
-        self, function: Callable[[Any], list[Any]], queries: list[Any], terms: RequestTerms, is_admitted: bool = False
+        self, function: Callable[[Any], list[Any]], queries: list[Any], limits: WaitLimits, is_admitted: bool = False
     ) -> BatchResult[Any]:
-        entry = _QueueEntry(function, queries, terms, self._deadline_seconds, self._clock())
+        entry = _QueueEntry(function, queries, limits, self._deadline_seconds, self._clock())
         if self.queue_size + len(queries) > self._max_queue_size and not is_admitted:
             entry.problem = QueueFull(self.queue_size, self._max_queue_size)
         else:
@@ -169,7 +169,7 @@ class Batcher:
             if self._leader is not entry:
                 entry.ready.wait()
             while not entry.is_settled:
-                if entry.taken or not is_alone():
+                if entry.taken or entry.function is not self._predict or not is_alone():
                     poll_event_loop()
                 self._call_model()
         finally:

@@ -28,7 +28,7 @@ class ServedModel(NamedTuple):
     observer: Observer
 
 
-def open_all(settings: Settings, open_version: Callable[[Path], Opened]) -> ByVersion[Opened]:
+def for_each_version(settings: Settings, open_version: Callable[[Path], Opened]) -> ByVersion[Opened]:
     """Call `open_version` with the folder of each version, and skip a version for which it raises ModelUnavailable.
 
     Raises ModelUnavailable if a model that ADDER_MODELS names has no version left (with the problem of its newest), if
@@ -99,7 +99,7 @@ class Repository:
     def load(self) -> bool:
         """Load all versions, and return whether any could be loaded. Errors are logged; then `find` raises."""
         try:
-            self._models = open_all(self._settings, self._serve)
+            self._models = for_each_version(self._settings, self._serve)
         except ModelUnavailable as problem:
             log.error("no model could be loaded: %s", problem)
         except Exception:

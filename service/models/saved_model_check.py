@@ -17,7 +17,7 @@ from service.errors import ModelUnavailable
 from service.models.artifact import Artifact, load_error
 from service.models.engines.saved_model import Floats, SavedModelEngine
 from service.models.native_stderr import log_stderr
-from service.models.repository import open_all
+from service.models.repository import for_each_version
 from service.settings import Settings
 
 TOLERANCE = 1e-5  # between LiteRT's probabilities and the SavedModel's: the artifact's contract
@@ -108,7 +108,7 @@ def main() -> None:
             checks[str(folder)] = SavedModelCheck(problem=str(problem), signature_def={})
 
     try:
-        open_all(Settings(), attempt)
+        for_each_version(Settings(), attempt)
     except ModelUnavailable as problem:
         sys.exit(f"error: {problem}")
     print(json.dumps(checks), flush=True)

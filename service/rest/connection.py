@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flask import Request, g, request
 
 from service.errors import BadHeader
-from service.models.batcher import RequestTerms
+from service.models.batcher import WaitLimits
 from service.models.event_loop import extend_deadline
 from service.telemetry.records import RequestStats
 
@@ -20,11 +20,11 @@ class RequestContext:
     """The part of an HTTP request that inference requires: its statistics, and how long it waits."""
 
     stats: RequestStats
-    terms: RequestTerms
+    limits: WaitLimits
 
     def start_waiting(self) -> None:
         """Start the wait for the model: all calls until the next start have one deadline."""
-        self.terms = self.terms._replace(started=time.monotonic())
+        self.limits = self.limits._replace(started=time.monotonic())
 
     def extend_deadline(self) -> None:
         """Restart the time limits of the connection after progress, and give way to other requests."""
@@ -44,7 +44,7 @@ def request_context() -> RequestContext:
         [state] = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
         return bool(state == ESTABLISHED)
 
-    return RequestContext(g.stats, RequestTerms(_timeout_seconds(current), is_connected))
+    return RequestContext(g.stats, WaitLimits(_timeout_seconds(current), is_connected))
 
 
 def _timeout_seconds(current: Request) -> float:

@@ -57,7 +57,7 @@ def infer(served: ServedModel, queries: list[str], context: RequestContext) -> l
     _start(served, len(queries), context)
     if not queries:
         return []
-    result = served.batcher.predict(queries, context.terms)
+    result = served.batcher.predict(queries, context.limits)
     context.stats.add(result)
     return result.outputs
 
@@ -75,7 +75,7 @@ def infer_characters(
     decoder, steps = served.artifact.engine.decode(query), list[npt.NDArray[np.float32]]()
     queue_seconds = inference_seconds = 0.0
     while True:
-        result = served.batcher.call(partial(next, decoder, None), context.terms, is_admitted=bool(steps))
+        result = served.batcher.call(partial(next, decoder, None), context.limits, is_admitted=bool(steps))
         context.stats.add(result)
         queue_seconds += result.queue_seconds
         inference_seconds += result.inference_seconds
@@ -99,7 +99,7 @@ def build_response(
     alternatives = None
     if body.alternatives is not None:
         result = served.batcher.call(
-            partial(served.artifact.engine.k_best, body.query, body.alternatives), context.terms
+            partial(served.artifact.engine.k_best, body.query, body.alternatives), context.limits
         )
         context.stats.add(result)
         [best] = result.outputs

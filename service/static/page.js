@@ -3,7 +3,7 @@
 const form = document.querySelector("#ask");
 const { query, model } = form.elements;
 const [problem, announcement, result] = ["#problem", "#announcement", "#result"].map((id) => document.querySelector(id));
-const [characters, summary, heatMap] = ["#characters", "#sum-up", "#matters"].map((id) => document.querySelector(id));
+const [characters, summary, heatMap] = ["#characters", "#summary", "#heat-map"].map((id) => document.querySelector(id));
 
 let current = new AbortController();
 
@@ -113,7 +113,7 @@ function showProblem(sentence, complete = false) {
 
 /** Show the query above an empty answer. */
 function showQuery(text) {
-  const tiles = result.querySelector(".asked");
+  const tiles = result.querySelector(".query");
   const withoutSpaces = [...text.replaceAll(" ", "")];
   tiles.setAttribute("aria-label", `Query ${withoutSpaces.join("")}`);
   tiles.replaceChildren(...withoutSpaces.map((character) => element("span", "tile", character)));

@@ -49,7 +49,7 @@ def ask(page: Page, query: str) -> None:
     """Type a query and press Enter."""
     page.get_by_role("textbox").fill(query)
     page.get_by_role("textbox").press("Enter")
-    expect(page.locator("#matters tbody tr").first).to_be_visible()
+    expect(page.locator("#heat-map tbody tr").first).to_be_visible()
 
 
 def shown_answer(page: Page) -> str:
@@ -81,9 +81,9 @@ def test_a_query_shows_the_whole_response(service: Service, visit: Open) -> None
         assert item.locator(".runners-up b").all_text_contents() == others
         assert item.locator(".probability").all_text_contents() == probabilities
     by = f"by adder, version {response['model']['version']}"
-    expect(page.locator("#sum-up")).to_contain_text(f"Confidence {as_percent(response['confidence'])}, {by}")
+    expect(page.locator("#summary")).to_contain_text(f"Confidence {as_percent(response['confidence'])}, {by}")
     expect(page.get_by_role("status").first).to_contain_text(f"The model answers 417+586 with {response['answer']}")
-    assert page.locator(".asked .tile").all_text_contents() == list("417+586")
+    assert page.locator(".query .tile").all_text_contents() == list("417+586")
 
     page.get_by_role("button", name="Copy").click()
     expect(page.locator("#copied")).to_have_text("Copied.")
@@ -175,7 +175,7 @@ def test_the_keyboard_alone_is_enough(visit: Open) -> None:
     assert reached == ["home", "API", "Models", "Metrics", "query", "model", "Ask", "scroll", "copy", "0+0"]
     page.keyboard.press("Enter")
     expect(page.get_by_role("textbox")).to_have_value("0+0")
-    expect(page.locator("#sum-up")).to_contain_text("Confidence")
+    expect(page.locator("#summary")).to_contain_text("Confidence")
 
 
 def test_a_phone_needs_no_horizontal_scrolling(visit: Open) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.errors import ClientDisconnected, DeadlineExceeded, InferenceError, Problem, QueueFull
 from service.models import event_loop
-from service.models.batcher import LIVENESS_CHECK_SECONDS, Batcher, BatchResult, RequestTerms
+from service.models.batcher import LIVENESS_CHECK_SECONDS, Batcher, BatchResult, WaitLimits
 from service.models.engines.model_output import ModelOutput
 from tests.service.conftest import Clock, wait_until
 
@@ -72,9 +72,9 @@ class Gate:
         self.opened.set()
 
 
-def submit(batcher: Batcher, *requests: Queries, terms: RequestTerms | None = None) -> list[Pending]:
+def submit(batcher: Batcher, *requests: Queries, limits: WaitLimits | None = None) -> list[Pending]:
     """Each request in a greenlet of its own. Returns when all are in the queue, in this order."""
-    return [submit_call(partial(batcher.predict, queries, terms or RequestTerms())) for queries in requests]
+    return [submit_call(partial(batcher.predict, queries, limits or WaitLimits())) for queries in requests]
 
 
 def submit_call(call: Callable[[], BatchResult[ModelOutput]]) -> Pending:
@@ -126,6 +126,12 @@ def test_a_request_on_the_only_connection_does_not_poll(monkeypatch: pytest.Monk
     monkeypatch.setitem(event_loop.request_started, object(), 0.0)
     batcher = batcher_of(echo)
     assert polls_during(lambda: batcher.predict(["a"])) == 0
+
+
+def test_a_call_of_its_own_polls_on_the_only_connection_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(event_loop.request_started, object(), 0.0)
+    batcher = batcher_of(echo)
+    assert polls_during(lambda: batcher.call(str)) == 1
 
 
 def test_requests_of_one_turn_of_the_loop_share_a_call() -> None:
@@ -246,8 +252,8 @@ def test_a_request_with_a_disconnected_client_is_not_computed() -> None:
     gate, clock = Gate(), Clock()
     batcher = batcher_of(gate, clock=clock)
     first = submit_first(batcher, gate, ["a"])
-    [left] = submit(batcher, ["b"], terms=RequestTerms(is_connected=lambda: False))
-    [stayed] = submit(batcher, ["c"], terms=RequestTerms(is_connected=lambda: True))
+    [left] = submit(batcher, ["b"], limits=WaitLimits(is_connected=lambda: False))
+    [stayed] = submit(batcher, ["c"], limits=WaitLimits(is_connected=lambda: True))
     clock.advance(LIVENESS_CHECK_SECONDS + 0.001)
     gate.open()
     with pytest.raises(ClientDisconnected):
@@ -261,7 +267,7 @@ def test_the_connection_is_not_checked_in_the_first_second() -> None:
     gate, clock = Gate(), Clock()
     batcher = batcher_of(gate, clock=clock)
     submit_first(batcher, gate, ["a"])
-    [second] = submit(batcher, ["b"], terms=RequestTerms(is_connected=lambda: False))
+    [second] = submit(batcher, ["b"], limits=WaitLimits(is_connected=lambda: False))
     clock.advance(LIVENESS_CHECK_SECONDS)
     gate.open()
     assert answers(second) == ["b"]
@@ -392,17 +398,17 @@ class TestCall:
 
     @pytest.mark.parametrize("is_admitted", [False, True])
     @pytest.mark.parametrize(
-        ("terms", "seconds", "problem"),
+        ("limits", "seconds", "problem"),
         [
-            (RequestTerms(), 10.001, DeadlineExceeded),
-            (RequestTerms(timeout_seconds=2), 2.001, DeadlineExceeded),
-            (RequestTerms(started=Clock().now - 9), 1.001, DeadlineExceeded),
-            (RequestTerms(is_connected=lambda: False), 1.001, ClientDisconnected),
-            (RequestTerms(is_connected=lambda: False, started=Clock().now - 1), 0.001, ClientDisconnected),
+            (WaitLimits(), 10.001, DeadlineExceeded),
+            (WaitLimits(timeout_seconds=2), 2.001, DeadlineExceeded),
+            (WaitLimits(started=Clock().now - 9), 1.001, DeadlineExceeded),
+            (WaitLimits(is_connected=lambda: False), 1.001, ClientDisconnected),
+            (WaitLimits(is_connected=lambda: False, started=Clock().now - 1), 0.001, ClientDisconnected),
         ],
     )
     def test_it_is_dropped_by_the_terms_of_its_request(
-        self, terms: RequestTerms, seconds: float, problem: type[Problem], is_admitted: bool
+        self, limits: WaitLimits, seconds: float, problem: type[Problem], is_admitted: bool
     ) -> None:
         gate, clock, observer = Gate(), Clock(), RecordingObserver()
         batcher = batcher_of(gate, observer=observer, clock=clock)
@@ -411,7 +417,7 @@ class TestCall:
         def function() -> ModelOutput:
             raise AssertionError("it is computed")
 
-        dropped = submit_call(lambda: batcher.call(function, terms, is_admitted=is_admitted))
+        dropped = submit_call(lambda: batcher.call(function, limits, is_admitted=is_admitted))
         clock.advance(seconds)
         gate.open()
         assert answers(first) == ["a"]
@@ -424,8 +430,8 @@ class TestCall:
         gate, clock = Gate(), Clock()
         batcher = batcher_of(gate, clock=clock)
         submit_first(batcher, gate, ["a"])
-        terms = RequestTerms(timeout_seconds=2, started=clock.now - 1)
-        pending = submit_call(lambda: batcher.call(lambda: echo(["f"])[0], terms))
+        limits = WaitLimits(timeout_seconds=2, started=clock.now - 1)
+        pending = submit_call(lambda: batcher.call(lambda: echo(["f"])[0], limits))
         clock.advance(1)
         gate.open()
         assert answers(pending) == ["f"]

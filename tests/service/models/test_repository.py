@@ -7,7 +7,7 @@ import pytest
 from service.errors import ModelNotFound, ModelUnavailable
 from service.models.artifact import Artifact
 from service.models.metadata import Metadata, verify
-from service.models.repository import Repository, open_all
+from service.models.repository import Repository, for_each_version
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.service.conftest import METADATA, SHA256
@@ -127,12 +127,12 @@ def test_an_unexpected_error_of_loading_is_logged(tmp_path: Path, caplog: pytest
 
 def test_a_missing_version_names_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match=f"{tmp_path}/adder has no version: export one, or set ADDER_ARTIFACTS"):
-        open_all(Settings(artifacts=tmp_path), verify)
+        for_each_version(Settings(artifacts=tmp_path), verify)
 
 
 def test_one_complete_version_is_enough(artifact: Path) -> None:
     shutil.copytree(artifact, artifact.with_name("2"))  # its metadata says version 1
-    assert list(open_all(Settings(artifacts=artifact.parent.parent), verify)["adder"]) == [1]
+    assert list(for_each_version(Settings(artifacts=artifact.parent.parent), verify)["adder"]) == [1]
 
 
 def test_the_problem_of_the_newest_version_is_raised(artifact: Path) -> None:
@@ -140,4 +140,4 @@ def test_the_problem_of_the_newest_version_is_raised(artifact: Path) -> None:
     for version in ("1", "2"):
         (artifact.with_name(version) / "saved_model.pb").unlink()
     with pytest.raises(ModelUnavailable, match=r"/2/saved_model\.pb cannot be read"):
-        open_all(Settings(artifacts=artifact.parent.parent), verify)
+        for_each_version(Settings(artifacts=artifact.parent.parent), verify)

@@ -10,7 +10,7 @@ from gevent.event import Event
 from werkzeug.test import TestResponse
 
 from service.errors import InferenceError, ModelUnavailable, Problem, TooLarge
-from service.models.batcher import RequestTerms
+from service.models.batcher import WaitLimits
 from service.rest.connection import RequestContext
 from service.rest.inference import build_response, resolve_model
 from service.rest.schemas import BatchRequest, PredictRequest
@@ -120,7 +120,7 @@ def test_alternatives_past_their_deadline_get_504(client: FlaskClient) -> None:
     with client.application.test_request_context() as context:
         stats = RequestStats(context.request, "an id", 0)
         with pytest.raises(Problem) as raised:
-            build_response(served, body, output, RequestContext(stats, RequestTerms(timeout_seconds=1e-9)))
+            build_response(served, body, output, RequestContext(stats, WaitLimits(timeout_seconds=1e-9)))
     assert raised.value.status == 504
 
 
