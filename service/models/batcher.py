@@ -11,7 +11,7 @@ from gevent.event import Event
 
 from service.errors import ClientDisconnected, DeadlineExceeded, InferenceError, Problem, QueueFull
 from service.models.engines.model_output import ModelOutput
-from service.models.event_loop import is_alone, poll_event_loop
+from service.models.event_loop import may_have_requests, poll_event_loop
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class _QueueEntry:
         limits: WaitLimits,
         deadline_seconds: float,
         now: float,
+        is_admitted: bool,
     ) -> None:
         self.arrived = now
         self.function = function
@@ -86,7 +87,7 @@ class _QueueEntry:
         self.is_connected = limits.is_connected
         started = now if limits.started is None else limits.started
         self.deadline = started + self.timeout_seconds
-        self.next_liveness_check = started + LIVENESS_CHECK_SECONDS
+        self.next_liveness_check = math.inf if is_admitted else started + LIVENESS_CHECK_SECONDS
         self.taken = 0  # queries that calls have taken
         self.queue_seconds = self.inference_seconds = 0.0
         self.batch_size = 0
@@ -139,7 +140,8 @@ class Batcher:
     ) -> BatchResult[T]:
         """Call another function of the model, alone, after a wait in the same queue. `outputs` has one element.
 
-        `is_admitted`: an earlier call of the same request has passed the limit of the queue.
+        `is_admitted`: an earlier call of the same request has passed the limit of the queue and the liveness check. The
+        request is then finished within its deadline.
 
         Raises QueueFull, DeadlineExceeded, ClientDisconnected if the client has disconnected during the wait, or
         InferenceError if the call failed. After an error no further query of the request is computed.
@@ -149,7 +151,7 @@ class Batcher:
     def _wait(
         self, function: Callable[[Any], list[Any]], queries: list[Any], limits: WaitLimits, is_admitted: bool = False
     ) -> BatchResult[Any]:
-        entry = _QueueEntry(function, queries, limits, self._deadline_seconds, self._clock())
+        entry = _QueueEntry(function, queries, limits, self._deadline_seconds, self._clock(), is_admitted)
         if self.queue_size + len(queries) > self._max_queue_size and not is_admitted:
             entry.problem = QueueFull(self.queue_size, self._max_queue_size)
         else:
@@ -169,7 +171,7 @@ class Batcher:
             if self._leader is not entry:
                 entry.ready.wait()
             while not entry.is_settled:
-                if entry.taken or entry.function is not self._predict or not is_alone():
+                if may_have_requests():
                     poll_event_loop()
                 self._call_model()
         finally:
@@ -216,15 +218,16 @@ class Batcher:
             (self._queue.append if rest > self._max_batch_size else self._queue.appendleft)(last)
 
     def _take(self) -> list[tuple[_QueueEntry, list[Any]]]:
-        """Take queued requests up to the batch size; the last may be split. A batch has one function."""
+        """Take queued requests up to the batch size; the last may be split. A call of its own is taken alone, and waits
+        for one batch at most."""
         batch: list[tuple[_QueueEntry, list[Any]]] = []
+        passed: list[_QueueEntry] = []
         room, now = self._max_batch_size, self._clock()
         while self._queue and room:
-            entry = self._queue[0]
-            if batch and entry.function is not batch[0][0].function:
-                break
-            self._queue.popleft()
-            if now > entry.deadline:
+            entry = self._queue.popleft()
+            if batch and entry.function is not self._predict:
+                passed.append(entry)
+            elif now > entry.deadline:
                 self._fail(entry, DeadlineExceeded(entry.timeout_seconds))
             elif now > entry.next_liveness_check and not entry.is_connected():
                 self._fail(entry, ClientDisconnected())
@@ -236,6 +239,9 @@ class Batcher:
                 self._change_queue_size(-len(queries))
                 room -= len(queries)
                 batch.append((entry, queries))
+                if entry.function is not self._predict:
+                    break
+        self._queue.extendleft(reversed(passed))
         return batch
 
     def _change_queue_size(self, queries: int) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import gevent
 
+UNPOLLED_SECONDS = 0.001  # a new connection waits at most this much longer than a call of the model
 LOWEST_PRIORITY = -2  # libev's: runs after the watchers of the sockets
 
 # By the socket of each open connection: when its request was handed to the application or last extended, in seconds of
@@ -26,9 +27,10 @@ def poll_event_loop() -> None:
         idle.close()
 
 
-def is_alone() -> bool:
-    """Whether this process has one open connection: no other request can be waiting in a socket."""
-    return len(request_started) == 1
+def may_have_requests() -> bool:
+    """Whether a request may have arrived that the loop has not seen: from another open connection, or, since the last
+    poll, from a new one."""
+    return len(request_started) != 1 or time.time() - gevent.get_hub().loop.now() > UNPOLLED_SECONDS
 
 
 def extend_deadline(client: Any) -> None:

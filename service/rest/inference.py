@@ -99,7 +99,7 @@ def build_response(
     alternatives = None
     if body.alternatives is not None:
         result = served.batcher.call(
-            partial(served.artifact.engine.k_best, body.query, body.alternatives), context.limits
+            partial(served.artifact.engine.k_best, body.query, body.alternatives), context.limits, is_admitted=True
         )
         context.stats.add(result)
         [best] = result.outputs

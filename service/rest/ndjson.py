@@ -90,6 +90,7 @@ def _response_line(
 ) -> bytes:
     if isinstance(output, Problem):
         return _problem_line(output)
+    context.start_waiting()  # for alternatives: each line has its own deadline
     try:
         return RESPONSE.dump_json(build_response(served, body, output, context), exclude_none=True) + b"\n"
     except Problem as problem:

@@ -47,7 +47,7 @@ class Metrics:
         )
         self.queue_size = Gauge("queue_size", "Queries in the queue.", MODEL, **summed)
         self.failures = FastCounter(
-            "request_failures", "Requests that the model did not answer, by reason.", [*MODEL, "reason"], **common
+            "request_failures", "Calls of the model that returned no output, by reason.", [*MODEL, "reason"], **common
         )
         self.answers = FastCounter(
             "answers", "Answers, compared with the true sum.", [*MODEL, "digits", "outcome"], **common

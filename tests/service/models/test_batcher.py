@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -122,16 +123,14 @@ def test_a_lone_request_waits_for_one_poll_of_the_loop() -> None:
     assert polls_during(lambda: batcher.predict(["a"])) == 1
 
 
-def test_a_request_on_the_only_connection_does_not_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("unpolled_seconds", "polls"), [(math.inf, 0), (-math.inf, 1)])
+def test_the_only_connection_polls_only_after_some_time(
+    monkeypatch: pytest.MonkeyPatch, unpolled_seconds: float, polls: int
+) -> None:
+    monkeypatch.setattr(event_loop, "UNPOLLED_SECONDS", unpolled_seconds)
     monkeypatch.setitem(event_loop.request_started, object(), 0.0)
     batcher = batcher_of(echo)
-    assert polls_during(lambda: batcher.predict(["a"])) == 0
-
-
-def test_a_call_of_its_own_polls_on_the_only_connection_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(event_loop.request_started, object(), 0.0)
-    batcher = batcher_of(echo)
-    assert polls_during(lambda: batcher.call(str)) == 1
+    assert polls_during(lambda: batcher.predict(["a"])) == polls
 
 
 def test_requests_of_one_turn_of_the_loop_share_a_call() -> None:
@@ -352,7 +351,7 @@ def test_queue_and_inference_times_are_measured() -> None:
 class TestCall:
     """A function of the model with a call of its own."""
 
-    def test_it_is_not_mixed_with_a_batch(self) -> None:
+    def test_it_waits_for_one_batch_and_is_not_mixed_with_it(self) -> None:
         gate = Gate()
         batcher = batcher_of(gate)
 
@@ -365,11 +364,11 @@ class TestCall:
             *submit(batcher, ["b"], ["c"]),
             submit_call(lambda: batcher.call(function)),
             submit_call(lambda: batcher.call(function)),
-            *submit(batcher, ["d"], ["e"]),
+            *submit(batcher, ["d"], ["e"], ["g"]),
         ]
         gate.open()
-        assert [answers(each) for each in pending] == [["a"], ["b"], ["c"], ["f"], ["f"], ["d"], ["e"]]
-        assert gate.calls == [["a"], ["b", "c"], ["function"], ["function"], ["d", "e"]]
+        assert [answers(each) for each in pending] == [["a"], ["b"], ["c"], ["f"], ["f"], ["d"], ["e"], ["g"]]
+        assert gate.calls == [["a"], ["b", "c", "d", "e"], ["function"], ["function"], ["g"]]
         assert still_works(batcher)
 
     def test_its_times_are_measured_and_its_output_is_not_observed(self) -> None:
@@ -396,19 +395,21 @@ class TestCall:
         assert answers(admitted) == ["f"]
         assert still_works(batcher)
 
-    @pytest.mark.parametrize("is_admitted", [False, True])
     @pytest.mark.parametrize(
-        ("limits", "seconds", "problem"),
+        ("limits", "seconds", "is_admitted", "problem"),
         [
-            (WaitLimits(), 10.001, DeadlineExceeded),
-            (WaitLimits(timeout_seconds=2), 2.001, DeadlineExceeded),
-            (WaitLimits(started=Clock().now - 9), 1.001, DeadlineExceeded),
-            (WaitLimits(is_connected=lambda: False), 1.001, ClientDisconnected),
-            (WaitLimits(is_connected=lambda: False, started=Clock().now - 1), 0.001, ClientDisconnected),
+            (WaitLimits(), 10.001, False, DeadlineExceeded),
+            (WaitLimits(), 10.001, True, DeadlineExceeded),
+            (WaitLimits(timeout_seconds=2), 2.001, False, DeadlineExceeded),
+            (WaitLimits(timeout_seconds=2), 2.001, True, DeadlineExceeded),
+            (WaitLimits(started=Clock().now - 9), 1.001, False, DeadlineExceeded),
+            (WaitLimits(started=Clock().now - 9), 1.001, True, DeadlineExceeded),
+            (WaitLimits(is_connected=lambda: False), 1.001, False, ClientDisconnected),
+            (WaitLimits(is_connected=lambda: False, started=Clock().now - 1), 0.001, False, ClientDisconnected),
         ],
     )
-    def test_it_is_dropped_by_the_terms_of_its_request(
-        self, limits: WaitLimits, seconds: float, problem: type[Problem], is_admitted: bool
+    def test_it_is_dropped_by_the_limits_of_its_request(
+        self, limits: WaitLimits, seconds: float, is_admitted: bool, problem: type[Problem]
     ) -> None:
         gate, clock, observer = Gate(), Clock(), RecordingObserver()
         batcher = batcher_of(gate, observer=observer, clock=clock)
@@ -426,7 +427,17 @@ class TestCall:
         assert observer.problems == [raised.value]
         assert still_works(batcher)
 
-    def test_it_is_computed_within_the_terms_of_its_request(self) -> None:
+    def test_an_admitted_request_is_finished_without_a_liveness_check(self) -> None:
+        gate, clock = Gate(), Clock()
+        batcher = batcher_of(gate, clock=clock)
+        submit_first(batcher, gate, ["a"])
+        limits = WaitLimits(is_connected=lambda: False)
+        pending = submit_call(lambda: batcher.call(lambda: echo(["f"])[0], limits, is_admitted=True))
+        clock.advance(1.001)
+        gate.open()
+        assert answers(pending) == ["f"]
+
+    def test_it_is_computed_within_the_limits_of_its_request(self) -> None:
         gate, clock = Gate(), Clock()
         batcher = batcher_of(gate, clock=clock)
         submit_first(batcher, gate, ["a"])

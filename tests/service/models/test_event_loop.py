@@ -4,7 +4,8 @@ import gevent
 import gevent.socket
 import pytest
 
-from service.models.event_loop import extend_deadline, is_alone, poll_event_loop, request_started
+from service.models import event_loop
+from service.models.event_loop import extend_deadline, may_have_requests, poll_event_loop, request_started
 
 
 def test_a_poll_returns_after_the_sockets_were_served() -> None:
@@ -51,11 +52,29 @@ def test_a_poll_runs_greenlets_that_are_ready() -> None:
     assert started == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("connections", "alone"), [(0, False), (1, True), (2, False)])
-def test_one_open_connection_is_alone(monkeypatch: pytest.MonkeyPatch, connections: int, alone: bool) -> None:
+@pytest.mark.parametrize(
+    ("connections", "unpolled_seconds", "may_have"),
+    [
+        (0, math.inf, True),  # without gunicorn
+        (1, math.inf, False),
+        (1, -math.inf, True),  # a new connection may have come since the last poll
+        (2, math.inf, True),
+    ],
+)
+def test_only_one_connection_just_polled_has_no_request(
+    monkeypatch: pytest.MonkeyPatch, connections: int, unpolled_seconds: float, may_have: bool
+) -> None:
+    monkeypatch.setattr(event_loop, "UNPOLLED_SECONDS", unpolled_seconds)
     for connection in range(connections):
         monkeypatch.setitem(request_started, connection, None)
-    assert is_alone() == alone
+    assert may_have_requests() == may_have
+
+
+def test_a_poll_renews_the_time_of_the_last_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(request_started, "client", None)
+    before = gevent.get_hub().loop.now()
+    while gevent.get_hub().loop.now() == before:
+        poll_event_loop()
 
 
 def test_extend_deadline_starts_the_time_limits_again(monkeypatch: pytest.MonkeyPatch) -> None:
