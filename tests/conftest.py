@@ -4,8 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import NoReturn
+from unittest.mock import patch
+from warnings import catch_warnings, filterwarnings
 
 import pytest
 
@@ -17,13 +21,37 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 for name in [name for name in os.environ if name.startswith("ADDER_")]:
     del os.environ[name]
 
+from training.__main__ import main  # noqa: E402  after the environment is set
+
 ROOT = Path(__file__).parent.parent
 
 
 def run_training(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run `python -m training` in a process of its own."""
+    """Run the command line of training in this process, which has imported TensorFlow already."""
+    command, stdout, stderr = ["training", *map(str, arguments)], StringIO(), StringIO()
+    with patch.object(sys, "argv", command), redirect_stdout(stdout), redirect_stderr(stderr), catch_warnings():
+        filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # TensorFlow's own
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+    if isinstance(status, str):  # as the interpreter does when it ends
+        stderr.write(f"{status}\n")
+        status = 1
+    return subprocess.CompletedProcess(command, status or 0, stdout.getvalue(), stderr.getvalue())
+
+
+def training_process(*arguments: object) -> subprocess.Popen[str]:
+    """Start `python -m training` in a process of its own."""
     command = [sys.executable, "-m", "training", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run_training_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `python -m training` in a process of its own, to its end."""
+    with training_process(*arguments) as process:
+        stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def newest(model: str) -> Path:
@@ -41,7 +69,7 @@ def shipped() -> Path:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoints of a network trained for one short epoch: most of its answers are wrong."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    trained = run_training("train", folder, "--epochs", 1, "--examples", 20_480)
+    trained = run_training_process("train", folder, "--epochs", 1, "--examples", 20_480)
     assert trained.returncode == 0, trained.stderr
     return folder
 
@@ -50,7 +78,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def barely_trained(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network of `checkpoints`, exported as adder/1. Tests must not change it: `artifact` is a copy for that."""
     artifacts = tmp_path_factory.mktemp("artifacts")
-    exported = run_training("export", checkpoints, "--artifacts", artifacts, "--name", "adder")
+    exported = run_training_process("export", checkpoints, "--artifacts", artifacts, "--name", "adder")
     assert exported.returncode == 0, exported.stderr
     return artifacts / "adder" / "1"
 

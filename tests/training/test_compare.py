@@ -1,30 +1,43 @@
+import shutil
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from training import compare, fit, metadata
-from training.__main__ import cli
+from tests.conftest import newest, run_training
+from training import compare, examples, fit, metadata, task
 from training.recipe import read_recipe
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # TensorFlow's own
-def test_compare_writes_ablations_into_the_metadata(
-    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trials = dict(list(compare.ABLATIONS.items())[:2])  # each is measured on 900,000 queries
+def test_compare_writes_ablations_into_the_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stub in place of 900,000 predictions: two wrong answers in the train part, one in the validation part."""
+    split, measured = examples.split(), set()
+
+    def predict(network: keras.Model, tokens: task.Tokens) -> fit.Probabilities:
+        part, wrong = (split.train, 2) if len(tokens) == 890_000 else (split.validation, 1)
+        assert np.array_equal(tokens, task.tokenize_queries(task.queries()[part]))
+        if part is split.train:
+            measured.add(network.get_weights()[0].tobytes())
+        answers = task.tokenize(task.last_digits()[part], 1)
+        answers[:wrong] = (answers[:wrong] + 1) % 10
+        return np.eye(len(task.ALPHABET), dtype=np.float32)[answers] / 2
+
+    monkeypatch.setattr(fit, "predict", predict)
+    trials = dict(list(compare.ABLATIONS.items())[:2])  # each is a training
     monkeypatch.setattr(compare, "ABLATIONS", trials)
-    arguments = ["compare", str(artifact), str(tmp_path / "trials"), "--epochs", "1", "--examples", "2048"]
-    compared = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    assert compared.exit_code == 0, compared.output
+    artifact = shutil.copytree(newest("last-digit"), tmp_path / "artifact")
+    compared = run_training("compare", artifact, tmp_path / "trials", "--epochs", 1, "--examples", 2048)
+    assert compared.returncode == 0, compared.stderr
     ablations = metadata.read(artifact).ablations
     assert [each.name for each in ablations] == list(trials)
     recipes = {folder.name: read_recipe(folder) for folder in (tmp_path / "trials").iterdir()}
     for name, changes in trials.items():
         assert recipes[name.replace(" ", "-")].model_dump().items() >= changes.items()
     trained = [fit.read_checkpoint(folder) for folder in (tmp_path / "trials").iterdir()]
-    assert len({network.get_weights()[0].tobytes() for network in trained}) == len(trials)
+    assert {network.get_weights()[0].tobytes() for network in trained} == measured
+    assert len(measured) == len(trials)
     for each, line in zip(ablations, compared.stdout.splitlines()[-len(ablations) :], strict=True):
         assert (each.epochs, each.train.queries, each.validation.queries) == (1, 890_000, 10_000)
-        assert each.train.wrong > 800_000
-        assert line.startswith(f"{each.name}: train {each.train.wrong:,} wrong of 890,000, ")
+        assert (each.train.wrong, each.validation.wrong, each.margin) == (2, 1, 0.5)
+        assert line == f"{each.name}: train 2 wrong of 890,000, validation 1 of 10,000, smallest margin 0.5"

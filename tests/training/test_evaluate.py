@@ -1,10 +1,12 @@
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tests.conftest import run_training
+from tests.conftest import run_training, run_training_process
 from training import evaluate, metadata, task
 
 
@@ -12,7 +14,7 @@ def test_evaluate_reproduces_the_shipped_evidence(shipped: Path, tmp_path: Path)
     """Through the SavedModel, over all 1,000,000 queries."""
     copy = shutil.copytree(shipped, tmp_path / "adder" / shipped.name)
     metadata.write(copy, metadata.read(copy).model_copy(update={"evidence": None}))
-    evaluated = run_training("evaluate", copy)
+    evaluated = run_training_process("evaluate", copy)
     evidence, committed = metadata.read(copy).evidence, metadata.read(shipped).evidence
     assert evidence is not None
     assert committed is not None
@@ -22,12 +24,37 @@ def test_evaluate_reproduces_the_shipped_evidence(shipped: Path, tmp_path: Path)
     assert "1000000/1000000" in evaluated.stderr
 
 
-def test_evaluate_counts_litert_mismatches(artifact: Path, shipped: Path) -> None:
-    shutil.copy(shipped / "serving_bytes.tflite", artifact)
-    metadata.write(artifact, metadata.read(shipped).model_copy(update={"version": 1}))
+def test_evaluate_counts_litert_mismatches(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong_in_both, wrong_in_saved_model, wrong_in_litert = 5, [7, 123_456], [999_997, 999_998, 999_999]
+    saved_model_answers, litert_answers = task.sums(), task.sums()
+    saved_model_answers[[wrong_in_both, *wrong_in_saved_model]] = b"1"
+    litert_answers[[wrong_in_both, *wrong_in_litert]] = b"1"
+    position = {query: place for place, query in enumerate(task.queries().tolist())}
+
+    def serving_default(query: tf.Tensor) -> dict[str, tf.Tensor]:
+        answers = saved_model_answers[[position[each] for each in query.numpy().tolist()]]
+        size = len(answers)
+        return {
+            "answer": tf.constant(answers),
+            "probabilities": tf.zeros([size, 4, 12]),
+            "confidence": tf.ones([size]),
+        }
+
+    class StubLiteRTModel:
+        def __init__(self, folder: Path, batch_size: int) -> None:
+            assert (folder, batch_size) == (artifact, evaluate.BATCH_SIZE)
+
+        def predict(self, queries: task.Texts) -> tuple[task.Texts]:
+            return (litert_answers[[position[each] for each in queries.tolist()]],)
+
+    loaded = SimpleNamespace(signatures={"serving_default": serving_default})
+    monkeypatch.setattr(tf.saved_model, "load", {str(artifact): loaded}.__getitem__)
+    monkeypatch.setattr(evaluate, "LiteRTModel", StubLiteRTModel)
     evidence = evaluate.evaluate(artifact)
-    assert evidence.domain.wrong > 900_000
-    assert evidence.litert_mismatches == evidence.domain.wrong  # the shipped network has no wrong answers
+    assert evidence.domain.wrong == 3
+    assert evidence.wrong_queries == ["0+5", "0+7", "123+456"]
+    assert evidence.litert_mismatches == 5
+    assert metadata.read(artifact).evidence == evidence
 
 
 def test_the_shipped_model_has_no_wrong_answers(shipped: Path) -> None:

@@ -1,7 +1,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +12,11 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import ROOT, run_training
+from tests.conftest import run_training, run_training_process, training_process
 from training import TrainingError, examples, fit, task
 from training.recipe import default_recipe, read_recipe
 
-SHORT = ["--epochs", "3", "--examples", "10240"]
+SHORT = ["--epochs", "4", "--examples", "2048"]  # two steps an epoch
 
 
 def weights(folder: Path) -> bytes:
@@ -26,8 +25,9 @@ def weights(folder: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A short training in this process, with a TensorBoard log, and its output."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    return folder, run_training("train", folder, *SHORT)
+    return folder, run_training("train", folder, *SHORT, "--tensorboard")
 
 
 @pytest.fixture
@@ -38,27 +38,29 @@ def uninterrupted(trained: tuple[Path, object]) -> Path:
 def test_train_prints_loss_accuracy_and_progress(trained: tuple[Path, Any]) -> None:
     _, training = trained
     assert training.returncode == 0
-    assert "epoch 3/3: loss 2." in training.stdout
+    assert "epoch 4/4: loss 2." in training.stdout
     assert "validation exact-match 0." in training.stdout
-    assert "30/30 [" in training.stderr
+    assert "8/8 [" in training.stderr
 
 
-def test_equal_seeds_give_equal_weights(uninterrupted: Path, tmp_path: Path) -> None:
-    run_training("train", tmp_path / "same", *SHORT)
-    assert weights(tmp_path / "same") == weights(uninterrupted)
-    run_training("train", tmp_path / "other", *SHORT, "--seed", 2)
-    assert weights(tmp_path / "other") != weights(uninterrupted)
+def test_initial_weights_depend_on_the_seed() -> None:
+    def initial_weights(seed: int) -> bytes:
+        network = fit.new_network(default_recipe("repeat_vector", "lstm", seed, 1, 2048, command=""), total_steps=2)
+        return b"".join(weight.tobytes() for weight in network.get_weights())
+
+    assert initial_weights(1) == initial_weights(1)
+    assert initial_weights(1) != initial_weights(2)
 
 
 def test_a_resumed_training_gives_the_same_weights(uninterrupted: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training", "train", str(tmp_path), *SHORT]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+    """In processes of its own: this shows also that equal seeds give equal weights."""
+    with training_process("train", tmp_path, *SHORT) as training:
         while not fit.checkpoint_file(tmp_path).exists():
             assert training.poll() is None
             time.sleep(0.01)
         training.send_signal(signal.SIGKILL)
     assert weights(tmp_path) != weights(uninterrupted)
-    assert "epoch 1/3" not in run_training("train", tmp_path, *SHORT).stdout
+    assert "epoch 1/4" not in run_training_process("train", tmp_path, *SHORT).stdout
     assert weights(tmp_path) == weights(uninterrupted)
 
 
@@ -77,20 +79,22 @@ def test_fit_uses_each_part_for_its_purpose(tmp_path: Path, monkeypatch: pytest.
 
     used: dict[str, Any] = {}
     monkeypatch.setattr(fit, "new_network", lambda *_: StubNetwork())
-    monkeypatch.setattr(examples, "batches", lambda queries, *_: used.update(train=queries))
+    monkeypatch.setattr(
+        examples, "batches", lambda queries, *arguments: used.update(train=queries, seed_and_epoch=arguments[-2:])
+    )
     monkeypatch.setattr(fit, "exact_match", lambda _, queries, __: used.update(validation=queries) or 0.0)
-    fit.fit(default_recipe("repeat_vector", "lstm", 1, 1, 890_000, command=""), tmp_path)
+    fit.fit(default_recipe("repeat_vector", "lstm", 3, 1, 890_000, command=""), tmp_path)
     tokens, split = task.tokenize_queries(task.queries()), examples.split()
     for name, part in [("train", split.train), ("validation", split.validation)]:
         assert {query.tobytes() for query in used[name]} == {query.tobytes() for query in tokens[part]}
+    assert used["seed_and_epoch"] == (3, 0)
 
 
-def test_train_writes_a_tensorboard_log(tmp_path: Path) -> None:
-    run_training("train", tmp_path, "--epochs", 2, "--examples", 2048, "--tensorboard")
-    log = EventAccumulator(str(tmp_path / "tensorboard" / "train")).Reload()
+def test_train_writes_a_tensorboard_log(uninterrupted: Path) -> None:
+    log = EventAccumulator(str(uninterrupted / "tensorboard" / "train")).Reload()
     logged = [event.step for event in log.Tensors("epoch_validation_exact_match")]
-    assert logged == [0, 1]
-    assert len(log.Tensors("epoch_loss")) == 2
+    assert logged == [0, 1, 2, 3]
+    assert len(log.Tensors("epoch_loss")) == 4
 
 
 def test_train_leaves_a_finished_training_unchanged(uninterrupted: Path) -> None:

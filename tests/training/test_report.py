@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
 from service.models.metadata import verify
-from tests.conftest import ROOT, missing, newest, run_training
+from tests.conftest import ROOT, missing, newest, run_training, run_training_process
 from training import evaluate, metadata, report, task
 
 SHIPPED = sorted(file.parent for file in (ROOT / "model_artifacts").glob("*/*/MODEL_CARD.md"))
@@ -61,7 +61,7 @@ def test_report_writes_card_and_pictures_with_valid_checksums(artifact: Path, th
     if shutil.which("dot") is None:
         missing("graphviz")
     metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": thirty_wrong}))
-    reported = run_training("report", artifact)
+    reported = run_training_process("report", artifact)
     assert reported.stdout == f"{artifact / 'MODEL_CARD.md'}\n", reported.stderr
     shown = [file for file, _ in pictures((artifact / "MODEL_CARD.md").read_text())]
     assert shown == ["encoder.png", "decoder.png", "learning_curves.png", "wrong_shares.png", "wrong_answers.png"]
