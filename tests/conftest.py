@@ -76,7 +76,10 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def barely_trained(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The network of `checkpoints`, exported as adder/1. Tests must not change it: `artifact` is a copy for that."""
+    """The network of `checkpoints`, exported as adder/1, so that `export.check` accepts it.
+
+    Tests must not change it: `artifact` is a copy for that.
+    """
     artifacts = tmp_path_factory.mktemp("artifacts")
     exported = run_training_process("export", checkpoints, "--artifacts", artifacts, "--name", "adder")
     assert exported.returncode == 0, exported.stderr

@@ -21,7 +21,7 @@ def test_compare_writes_ablations_into_the_metadata(tmp_path: Path, monkeypatch:
             measured.add(network.get_weights()[0].tobytes())
         answers = task.tokenize(task.last_digits()[part], 1)
         answers[:wrong] = (answers[:wrong] + 1) % 10
-        return np.eye(len(task.ALPHABET), dtype=np.float32)[answers] / 2
+        return np.eye(len(task.ALPHABET), dtype=np.float32)[answers] * np.float32(0.5)
 
     monkeypatch.setattr(fit, "predict", predict)
     trials = dict(list(compare.ABLATIONS.items())[:2])  # each is a training
