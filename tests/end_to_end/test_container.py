@@ -104,7 +104,7 @@ def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
         "/srv/service",
         "/srv/service/requirements.txt",
         "/srv/service/requirements-traces.txt",
-        "/srv/service/routes",
+        *(f"/srv/service/{package}" for package in ("client", "models", "openapi", "rest", "routes", "telemetry")),
         "/srv/service/static",
         "/srv/service/templates",
         "/srv/model_artifacts",
