@@ -64,7 +64,7 @@ def _not_too_many(queries: object, info: ValidationInfo) -> object:
     return queries
 
 
-JsonInteger = Annotated[int, BeforeValidator(_integer)]  # JSON has one kind of number: 3.0 is 3
+JsonInteger = BeforeValidator(_integer)  # behind `int` and its limits: JSON has one kind of number, and 3.0 is 3
 # Named types: openapi.document defines their schemas, which depend on the artifacts that are served.
 Query = TypeAliasType("Query", Annotated[str, AfterValidator(_valid_query)])
 Batch = TypeAliasType("Batch", list[Any])

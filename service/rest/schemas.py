@@ -36,7 +36,7 @@ class ModelSelector(BaseModel):
     model_config = ConfigDict(strict=True)
 
     model: ModelName | None = None
-    version: Annotated[JsonInteger, Field(ge=0, lt=10**9)] | None = None
+    version: Annotated[int, Field(ge=0, lt=10**9), JsonInteger] | None = None
 
     @classmethod
     def example(cls, query: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class PredictRequest(OutputOptions):
     """The body of POST /predict."""
 
     query: Query
-    alternatives: Annotated[JsonInteger, Field(ge=1, le=10)] | None = Field(
+    alternatives: Annotated[int, Field(ge=1, le=10), JsonInteger] | None = Field(
         None, description="Include this many of the most probable answers."
     )
 

@@ -65,7 +65,7 @@ class QueryTensor(_Strict):
 
     name: Literal["query"]
     datatype: Literal["BYTES"]
-    shape: Annotated[list[JsonInteger], AfterValidator(_queries_only), Documented(Shape)]
+    shape: Annotated[list[Annotated[int, JsonInteger]], AfterValidator(_queries_only), Documented(Shape)]
     parameters: TensorParameters = TensorParameters()
     data: Annotated[Queries, BeforeValidator(_flat, json_schema_input_type=list[Query | list[Query]])]
 
