@@ -39,10 +39,18 @@ class Extent(NamedTuple):
     connections: tuple[int, ...]
     workers: tuple[int, ...]
     requests: int  # after which memory is measured again
+    memory_seconds: int  # of load between two measurements of memory
 
 
-FULL = Extent(rounds=3, seconds=4, connections=(1, 2, 4, 8, 16, 32, 64, 128), workers=(1, 2, 3), requests=1_000_000)
-SMALL = Extent(rounds=1, seconds=1, connections=(1, 16, 64), workers=(2,), requests=1000)
+FULL = Extent(
+    rounds=3,
+    seconds=4,
+    connections=(1, 2, 4, 8, 16, 32, 64, 128),
+    workers=(1, 2, 3),
+    requests=1_000_000,
+    memory_seconds=40,
+)
+SMALL = Extent(rounds=1, seconds=1, connections=(1, 16, 64), workers=(2,), requests=1000, memory_seconds=1)
 
 
 def main() -> None:
@@ -127,7 +135,7 @@ def measure_memory(artifacts: Path, extent: Extent) -> dict[int, float]:
         requests = wrk(f"{service.url}/predict", 64, extent.seconds, '{"query":"%s"}').requests
         megabytes = {requests: memory(service)}
         while len(megabytes) < 2 or requests < extent.requests:
-            requests += wrk(f"{service.url}/predict", 64, 10 * extent.seconds, '{"query":"%s"}').requests
+            requests += wrk(f"{service.url}/predict", 64, extent.memory_seconds, '{"query":"%s"}').requests
             megabytes[requests] = memory(service)
             print_progress(f"memory: {megabytes[requests]:.1f} MB after {requests:,} of {extent.requests:,} requests")
     return megabytes

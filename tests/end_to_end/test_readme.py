@@ -21,6 +21,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import free_port
+from tests.environments import UV
 from training import metadata
 
 FILES = ["README.md", "service/README.md", "service/deploy/README.md", "training/README.md", "CONTRIBUTING.md"]
@@ -39,6 +40,7 @@ class Clone:
 
     folder: Path
     port: int
+    uv: Path  # a folder with uv alone, which installs in a fifth of the time; `make test` itself has pip's way
 
     def make(self, target: str) -> subprocess.Popen[str]:
         """`make` as a stranger has it, with nothing of this environment in its way."""
@@ -48,7 +50,13 @@ class Clone:
         return subprocess.Popen(
             ["make", target],
             cwd=self.folder,
-            env=environment | {"ADDER_PORT": str(self.port), "PYTHON": sys.executable},
+            env=environment
+            | {
+                "ADDER_PORT": str(self.port),
+                "PYTHON": sys.executable,
+                "PATH": f"{self.uv}:{os.environ['PATH']}",
+                "UV_COMPILE_BYTECODE": "1",  # as pip
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -79,7 +87,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")[:-1]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    clone = Clone(folder, free_port())
+    uv = tmp_path_factory.mktemp("uv")
+    (uv / "uv").symlink_to(UV)
+    clone = Clone(folder, free_port(), uv)
     serving, _ = clone.serve()
     yield clone
     stop(serving)
