@@ -218,8 +218,8 @@ class Batcher:
             (self._queue.append if rest > self._max_batch_size else self._queue.appendleft)(last)
 
     def _take(self) -> list[tuple[_QueueEntry, list[Any]]]:
-        """Take queued requests up to the batch size; the last may be split. A call of its own is taken alone, and waits
-        for one batch at most."""
+        """Take queued requests up to the batch size; the last may be split. A call of its own is taken alone; at most
+        one batch passes it, and the rest of a split request."""
         batch: list[tuple[_QueueEntry, list[Any]]] = []
         passed: list[_QueueEntry] = []
         room, now = self._max_batch_size, self._clock()

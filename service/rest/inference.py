@@ -28,7 +28,6 @@ from service.rest.schemas import (
 )
 
 RequestT = TypeVar("RequestT", bound=ModelSelector)
-T = TypeVar("T")
 
 
 def resolve_model(
