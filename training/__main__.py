@@ -4,20 +4,17 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import click
 
 from training import TrainingError
-from training.recipe import CELLS, EPOCHS, SEED, default_recipe
+from training.recipe import BATCH_SIZE, CELLS, EPOCHS, SEED, default_recipe
+from training.tasks import Task, find_task
 
 # Set before TensorFlow is imported. oneDNN prints a notice to stderr at every log level unless it is disabled.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
-examples_option = click.option(
-    "--examples", type=click.IntRange(1024, 890_000), default=890_000, help="Number of train pairs to use."
-)
 
 
 class Folder(click.Path):
@@ -28,7 +25,37 @@ class Folder(click.Path):
         return super().convert(value, param, ctx) if value else self.fail("a folder name is required", param, ctx)
 
 
+class TaskName(click.ParamType[Task]):
+    """The name of a task in training/tasks."""
+
+    name = "task"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Task:
+        """Find the task. Raises click.BadParameter."""
+        try:
+            return find_task(value)
+        except TrainingError as error:
+            self.fail(str(error), param, ctx)
+
+
 folder = Folder(file_okay=False, path_type=Path)
+examples_option = click.option(
+    "--examples", type=click.IntRange(1), show_default="all", help="Number of train pairs to use."
+)
+batch_size_option = click.option(
+    "--batch-size", type=click.IntRange(1), default=BATCH_SIZE, help="Number of pairs in a step."
+)
+task_option = click.option(
+    "--task", type=TaskName(), show_default="the artifact's", help="Task of the artifact, by its name."
+)
+
+
+class TrainOptions(TypedDict):
+    """The options of `train` that are fields of the recipe."""
+
+    seed: int
+    epochs: int
+    batch_size: int
 
 
 @click.group(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
@@ -38,23 +65,42 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("checkpoints", type=folder)
+@click.option("--task", type=TaskName(), default="addition", help="Task to learn: a name from training/tasks.")
 @click.option("--network", type=click.Choice(list(CELLS)), default="repeat_vector", help="Architecture to train.")
 @click.option(
     "--cell", type=click.Choice(CELLS["repeat_vector"]), help="Recurrent cell; by default that of the network's source."
 )
 @click.option("--epochs", type=click.IntRange(1), default=EPOCHS, help="Number of epochs.")
 @examples_option
+@batch_size_option
 @click.option("--seed", type=click.IntRange(0), default=SEED, help="Seed of the initial weights and the example order.")
 @click.option("--tensorboard", is_flag=True, help="Write a TensorBoard log to CHECKPOINTS/tensorboard.")
 def train(
-    checkpoints: Path, network: str, cell: str | None, epochs: int, examples: int, seed: int, tensorboard: bool
+    checkpoints: Path,
+    task: Task,
+    network: str,
+    cell: str | None,
+    examples: int | None,
+    tensorboard: bool,
+    **options: Unpack[TrainOptions],
 ) -> None:
     """Train a network with checkpoints in the folder CHECKPOINTS, or resume the training in it."""
     if cell is not None and cell not in CELLS[network]:
         raise click.BadParameter(f"{network} supports {', '.join(CELLS[network])}", param_hint="--cell")
     from training import fit
+    from training.examples import split
 
-    recipe = default_recipe(network, cell or CELLS[network][0], seed, epochs, examples, typed_command())
+    available = len(split(task).train)
+    if examples is not None and examples > available:
+        raise click.BadParameter(f"the task {task.name} has {available:,} train pairs", param_hint="--examples")
+    recipe = default_recipe(
+        task=task.name,
+        architecture=network,
+        cell=cell or CELLS[network][0],
+        examples=examples or available,
+        command=typed_command(),
+        **options,
+    )
     fit.fit(recipe, checkpoints, tensorboard)
 
 
@@ -67,38 +113,43 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
     """Export the trained network in CHECKPOINTS as a version of a model, and print its folder."""
     from training import export
 
-    click.echo(export.export(checkpoints, artifacts, name, version))
+    click.echo(export.export_training(checkpoints, artifacts, name, version))
 
 
 @cli.command()
 @click.argument("artifact", type=folder)
-def evaluate(artifact: Path) -> None:
-    """Run ARTIFACT on all 1,000,000 queries, and write the evidence of its accuracy into its metadata."""
+@task_option
+def evaluate(artifact: Path, task: Task | None) -> None:
+    """Run ARTIFACT on all queries of its task, and write the evidence of its accuracy into its metadata."""
     from training import evaluate
 
-    evidence = evaluate.evaluate(artifact)
-    click.echo(f"{evidence.domain.wrong:,} wrong of {evidence.domain.queries:,}")
+    evidence = evaluate.evaluate(artifact, task)
+    click.echo(f"{evidence.domain.wrong:,} wrong of {evidence.domain.queries:,}{' in a sample' * evidence.is_sample}")
     for name, part in [("train", evidence.train), ("validation", evidence.validation), ("held-out", evidence.held_out)]:
         click.echo(f"{name}: {part.wrong:,} wrong of {part.queries:,}, exact-match accuracy {part.exact_match:.4%}")
-    for length, part in evidence.by_operand_length.items():
-        click.echo(f"digits {length}: {part.wrong:,} wrong of {part.queries:,}")
-    for carries, part in evidence.by_carries.items():
-        click.echo(f"carries {carries}: {part.wrong:,} wrong of {part.queries:,}")
+    for name, groups in evidence.groups.items():
+        for group, part in groups.items():
+            click.echo(f"{name} {group}: {part.wrong:,} wrong of {part.queries:,}")
     click.echo(f"expected calibration error: {evidence.calibration_error}")
     click.echo(f"smallest margin: {evidence.margin.smallest} at {evidence.margin.query}")
-    click.echo(f"LiteRT mismatches: {evidence.litert_mismatches:,}")
+    if evidence.litert_mismatches is not None:
+        click.echo(f"LiteRT mismatches: {evidence.litert_mismatches:,}")
 
 
 @cli.command()
 @click.argument("artifact", type=folder)
 @click.argument("checkpoints", type=folder)
+@task_option
 @click.option("--epochs", type=click.IntRange(1), default=12, help="Number of epochs of each training.")
 @examples_option
-def compare(artifact: Path, checkpoints: Path, epochs: int, examples: int) -> None:
+@batch_size_option
+def compare(
+    artifact: Path, checkpoints: Path, task: Task | None, epochs: int, examples: int | None, batch_size: int
+) -> None:
     """Run the ablations of ARTIFACT's recipe, and write their results into its metadata."""
     from training import compare
 
-    for ablation in compare.compare(artifact, checkpoints, epochs, examples, typed_command()):
+    for ablation in compare.compare(artifact, task, checkpoints, epochs, examples, batch_size, typed_command()):
         train, validation = ablation.train, ablation.validation
         click.echo(
             f"{ablation.name}: train {train.wrong:,} wrong of {train.queries:,}, "
@@ -108,11 +159,12 @@ def compare(artifact: Path, checkpoints: Path, epochs: int, examples: int) -> No
 
 @cli.command()
 @click.argument("artifact", type=folder)
-def report(artifact: Path) -> None:
+@task_option
+def report(artifact: Path, task: Task | None) -> None:
     """Write the model card of the evaluated ARTIFACT and its pictures, and print the card's path."""
     from training import report
 
-    click.echo(report.report(artifact))
+    click.echo(report.report(artifact, task))
 
 
 def typed_command() -> str:

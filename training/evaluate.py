@@ -1,74 +1,93 @@
-"""Exact-match accuracy of an artifact on all 1,000,000 queries."""
+"""Exact-match accuracy of an artifact on all queries of its task, or on a sample of them."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 from tqdm import tqdm
 
-from training import examples, metadata, task
-from training.litert import Floats, LiteRTModel
-from training.networks import ARCHITECTURES
+from training import examples, metadata
+from training.engines import Engine, Floats, LiteRTEngine, SavedModelEngine, has_litert_files
+from training.tasks import Task, find_task
+from training.tasks.task import Texts
 
-BATCH_SIZE = 10_000  # divides the number of queries: XLA compiles one size
+BATCH_SIZE = 10_000  # of all calls: XLA compiles one size
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 MAX_WRONG_QUERIES = 10_000  # are listed in the metadata; more are not worth reading one by one
 
 Bools = npt.NDArray[np.bool_]
 
 
-def evaluate(artifact: Path) -> metadata.Evidence:
+class Outcome(NamedTuple):
+    """One value for each query: answer, bytes [N]; confidence and margin, float32 [N]; whether LiteRT gives another
+    answer, bool [N], or None without LiteRT files."""
+
+    answers: Texts
+    confidence: Floats
+    margins: Floats
+    mismatches: Bools | None
+
+
+def evaluate(artifact: Path, task: Task | None = None) -> metadata.Evidence:
     """Answer every query by the SavedModel and by LiteRT, and write the evidence into the artifact's `metadata.json`.
 
-    Raises TrainingError if `artifact` is incomplete or changed.
+    `task` is by default the artifact's, by its name. If its queries are drawn, a sample is measured. Raises
+    TrainingError if `artifact` is incomplete or changed, or if no task has that name.
     """
     contents = metadata.read(artifact)
-    serving = tf.saved_model.load(str(artifact)).signatures["serving_default"]
-    queries, targets = task.queries(), ARCHITECTURES[contents.architecture].targets()
-    litert_model = LiteRTModel(artifact, BATCH_SIZE)
-    rows = []
-    batches = np.split(queries, len(queries) // BATCH_SIZE)
-    for batch in tqdm(batches, desc=str(artifact), unit_scale=BATCH_SIZE, unit="query"):
-        outputs = {name: output.numpy() for name, output in serving(query=tf.constant(batch)).items()}
-        answers = outputs["answer"].astype("S")
-        margin = margins(answers, outputs["probabilities"])
-        rows.append((answers, outputs["confidence"], margin, litert_model.predict(batch)[0]))
-    answers, confidence, margin, litert_answers = (np.concatenate(column) for column in zip(*rows, strict=True))
-    litert_mismatches = int((answers != litert_answers).sum())
-    evidence = build_evidence(queries, answers == targets, confidence, margin, litert_mismatches)
+    task = task or find_task(contents.task.name)
+    parts = examples.split(task)
+    engines = [
+        SavedModelEngine(artifact, task),
+        *([LiteRTEngine(artifact, task)] if has_litert_files(artifact) else []),
+    ]
+    outcome = _run(engines, np.concatenate([parts.held_out, parts.validation, parts.train]), str(artifact))
+    evidence = build_evidence(task, outcome)
     # Read again: another command may have changed the file meanwhile.
     metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": evidence}))
     return evidence
 
 
-def build_evidence(
-    queries: task.Texts, correct: Bools, confidence: Floats, margin: Floats, litert_mismatches: int
-) -> metadata.Evidence:
-    """Compute the evidence from one value for each of `task.queries()`, in their order.
+def _run(engines: list[Engine], queries: Texts, label: str) -> Outcome:
+    """Answer the queries by the first engine, and compare the answers of the second, if there is one."""
+    rows = []
+    with tqdm(total=len(queries), desc=label, unit_scale=True, unit="query") as bar:
+        for start in range(0, len(queries), BATCH_SIZE):
+            batch = queries[start : start + BATCH_SIZE]
+            padded = np.resize(batch, BATCH_SIZE)  # repeats the batch
+            first, *others = [engine.predict(padded) for engine in engines]
+            mismatches = [first.answers != other.answers for other in others]
+            row = (first.answers, first.confidence, margins(first.answers, first.probabilities), *mismatches)
+            rows.append([column[: len(batch)] for column in row])
+            bar.update(len(batch))
+    answers, confidence, margin, *mismatched = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return Outcome(answers, confidence, margin, mismatched[0] if mismatched else None)
 
-    `queries`: bytes [N]. `correct`: bool [N]. `confidence`, `margin`: float32 [N].
-    """
-    split = examples.split()
-    lengths = np.array(["+".join(str(len(operand)) for operand in query.split(b"+")) for query in queries.tolist()])
-    carries = task.carry_counts().astype(str)
-    least = int(margin.argmin())
+
+def build_evidence(task: Task, outcome: Outcome) -> metadata.Evidence:
+    """Compute the evidence from the outcome for the held-out, validation and train queries, in this order."""
+    parts = examples.split(task)
+    queries = np.concatenate([parts.held_out, parts.validation, parts.train])
+    correct = outcome.answers == task.answers(queries)
+    held_out, validation, train = np.split(correct, np.cumsum([len(parts.held_out), len(parts.validation)]))
+    least = int(outcome.margins.argmin())
     return metadata.Evidence(
         domain=measure(correct),
-        train=measure(correct[split.train]),
-        validation=measure(correct[split.validation]),
-        held_out=measure(correct[split.held_out]),
-        by_operand_length=_measure_groups(correct, lengths),
-        by_carries=_measure_groups(correct, carries),
-        calibration_error=round(expected_calibration_error(correct, confidence), 6),
-        reliability=reliability_bins(correct, confidence),
-        margin=metadata.Margin(query=queries[least].decode(), smallest=round(float(margin[least]), 4)),
-        litert_mismatches=litert_mismatches,
-        wrong_queries=[query.decode() for query in queries[~correct][:MAX_WRONG_QUERIES].tolist()],
+        is_sample=task.queries is None,
+        train=measure(train),
+        validation=measure(validation),
+        held_out=measure(held_out),
+        groups={name: _measure_groups(correct, labels) for name, labels in task.groups(queries).items()},
+        calibration_error=round(expected_calibration_error(correct, outcome.confidence), 6),
+        reliability=reliability_bins(correct, outcome.confidence),
+        margin=metadata.Margin(query=queries[least].decode(), smallest=round(float(outcome.margins[least]), 4)),
+        litert_mismatches=None if outcome.mismatches is None else int(outcome.mismatches.sum()),
+        wrong_queries=[query.decode() for query in np.sort(queries[~correct])[:MAX_WRONG_QUERIES].tolist()],
     )
 
 
-def margins(answers: task.Texts, probabilities: Floats) -> Floats:
+def margins(answers: Texts, probabilities: Floats) -> Floats:
     """Bytes [B] and float32 [B, T, V] -> float32 [B].
 
     The margin of an answer is the smallest difference between the two highest probabilities, over its characters and

@@ -13,10 +13,12 @@ import tensorflow as tf
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
-from training import TrainingError, examples, task
+from training import TrainingError, examples
 from training.metadata import Epoch, write_atomically
 from training.networks import ARCHITECTURES
-from training.recipe import BATCH_SIZE, CLIP_NORM, LEARNING_RATE, WARM_UP, Recipe, read_recipe
+from training.recipe import CLIP_NORM, LEARNING_RATE, WARM_UP, Recipe, read_recipe
+from training.tasks import Task, find_task
+from training.tasks.task import Texts, Tokens
 
 EPOCH_LIST = TypeAdapter(list[Epoch])
 
@@ -26,26 +28,33 @@ Probabilities = npt.NDArray[np.float32]
 def fit(recipe: Recipe, folder: Path, tensorboard: bool = False) -> None:
     """Train by `recipe`, from the last checkpoint in `folder` if one exists. Each epoch ends with a checkpoint.
 
-    With `tensorboard`, a log is written to `folder/tensorboard`. Raises TrainingError if `folder` contains a training
-    by another recipe.
+    With `tensorboard`, a log is written to `folder/tensorboard`. Raises TrainingError if the task does not exist, has
+    too few queries, or does not fit the architecture, and if `folder` contains a training by another recipe.
     """
+    task, architecture = find_task(recipe.task), ARCHITECTURES[recipe.architecture]
+    queries = examples.epoch_queries(task, recipe.examples, recipe.oversample_short)
+    if len(queries) < recipe.batch_size:
+        raise TrainingError(
+            f"an epoch of the task {task.name} has {len(queries)} examples, fewer than the batch size of "
+            f"{recipe.batch_size}: choose a smaller --batch-size"
+        )
+    total_steps = recipe.epochs * (len(queries) // recipe.batch_size)
+    network = new_network(recipe, task, total_steps)  # raises before the folder is claimed
     _claim_folder(folder, recipe)
-    architecture = ARCHITECTURES[recipe.architecture]
-    positions = examples.epoch_positions(recipe.examples, recipe.oversample_short)
-    total_steps = recipe.epochs * (len(positions) // BATCH_SIZE)
-    network = read_checkpoint(folder) if checkpoint_file(folder).exists() else new_network(recipe, total_steps)
+    if checkpoint_file(folder).exists():
+        network = read_checkpoint(folder)
     epochs = read_epochs(folder, finished_epochs(recipe, network))
     if len(epochs) == recipe.epochs:
         print(f"the training in {folder} is finished: export it, or train into another folder")
         return
-    targets = architecture.targets()
-    queries = task.tokenize_queries(task.queries())[positions]  # (N, 7)
-    answers = task.tokenize(targets, network.output_shape[1])[positions]  # (N, T)
+    inputs, answers = encode(task, queries), task.tokenize_answers(task.answers(queries))  # (N, Q), (N, T)
     finished_steps = int(network.optimizer.iterations)
     with tqdm(total=total_steps, initial=finished_steps, unit="step", desc=recipe.architecture) as bar:
-        callbacks = _callbacks(network, targets, bar.update, folder / "tensorboard" if tensorboard else None)
+        callbacks = _callbacks(network, task, bar.update, folder / "tensorboard" if tensorboard else None)
         for epoch in range(len(epochs), recipe.epochs):
-            batches = examples.batches(queries, answers, architecture.autoregressive, BATCH_SIZE, recipe.seed, epoch)
+            batches = examples.batches(
+                task, inputs, answers, architecture.autoregressive, recipe.batch_size, recipe.seed, epoch
+            )
             fitted = network.fit(
                 batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=callbacks
             )
@@ -58,10 +67,10 @@ def fit(recipe: Recipe, folder: Path, tensorboard: bool = False) -> None:
             _save(network, epochs, folder)
 
 
-def new_network(recipe: Recipe, total_steps: int) -> keras.Model:
+def new_network(recipe: Recipe, task: Task, total_steps: int) -> keras.Model:
     """Build and compile the network, with initial weights by the recipe's seed."""
     keras.utils.set_random_seed(recipe.seed)
-    network = ARCHITECTURES[recipe.architecture].build(recipe.cell)
+    network = ARCHITECTURES[recipe.architecture].build(task, recipe.cell)
     warm_up = int(WARM_UP * total_steps)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, total_steps - warm_up, warmup_target=LEARNING_RATE, warmup_steps=warm_up
@@ -76,30 +85,35 @@ def new_network(recipe: Recipe, total_steps: int) -> keras.Model:
     return network
 
 
-def predict(network: keras.Model, queries: task.Tokens) -> Probabilities:
-    """Tokens uint8 [B, 7] -> probabilities float32 [B, T, V], by the Keras network.
+def encode(task: Task, queries: Texts, reverse: bool = True) -> Tokens:
+    """Bytes [B] -> uint8 [B, Q], as a network reads them: padded, and then reversed.
+
+    The encoder reads the first characters last, so that they are close to the first characters of the answer. Source:
+    the tutorial, after Sutskever et al. 2014, section 3.3.
+    """
+    tokens = task.tokenize_queries(queries)
+    return tokens[:, ::-1] if reverse else tokens
+
+
+def predict(network: keras.Model, task: Task, queries: Texts, reverse: bool = True) -> Probabilities:
+    """Bytes [B] -> probabilities float32 [B, T, V], by the Keras network.
 
     An autoregressive network is run T times, with its own previous characters as input (free running).
     """
-    run = partial(network.predict, batch_size=1000, verbose=0)
-    query, length = tf.one_hot(queries, len(task.ALPHABET)), network.output_shape[1]  # (B, 7, V)
+    run, depth = partial(network.predict, batch_size=1000, verbose=0), len(task.alphabet)
+    query, length = tf.one_hot(encode(task, queries, reverse), depth), network.output_shape[1]  # (B, Q, V)
     if len(network.inputs) == 1:
         return np.asarray(run(query))
-    chosen = np.full([len(queries), length + 1], task.PAD)  # (B, 1 + T): a pad is before the first character
+    chosen = np.full([len(queries), length + 1], task.end_token)  # (B, 1 + T): the end is before the first character
     for position in range(length):
-        probabilities = np.asarray(run([query, tf.one_hot(chosen[:, :-1], len(task.ALPHABET))]))  # (B, T, V)
+        probabilities = np.asarray(run([query, tf.one_hot(chosen[:, :-1], depth)]))  # (B, T, V)
         chosen[:, position + 1] = probabilities[:, position].argmax(-1)
     return probabilities
 
 
-def answers(probabilities: Probabilities) -> task.Texts:
-    """Float32 [B, T, V] -> bytes [B]: the most probable characters, up to the first pad."""
+def answers(task: Task, probabilities: Probabilities) -> Texts:
+    """Float32 [B, T, V] -> bytes [B]: the most probable characters, up to the first end."""
     return task.detokenize(probabilities.argmax(-1).astype(np.uint8))
-
-
-def exact_match(network: keras.Model, queries: task.Tokens, targets: task.Texts) -> float:
-    """Tokens uint8 [B, 7] and bytes [B] -> the share of queries whose answer is correct in every character."""
-    return float((answers(predict(network, queries)) == targets).mean())
 
 
 def checkpoint_file(folder: Path) -> Path:
@@ -120,7 +134,8 @@ def read_checkpoint(folder: Path) -> keras.Model:
 
 def finished_epochs(recipe: Recipe, network: keras.Model) -> int:
     """Return the number of epochs that the network's optimizer has completed."""
-    steps_per_epoch = len(examples.epoch_positions(recipe.examples, recipe.oversample_short)) // BATCH_SIZE
+    queries = examples.epoch_queries(find_task(recipe.task), recipe.examples, recipe.oversample_short)
+    steps_per_epoch = len(queries) // recipe.batch_size
     return int(network.optimizer.iterations) // steps_per_epoch
 
 
@@ -137,13 +152,17 @@ def read_epochs(folder: Path, finished: int) -> list[Epoch]:
 
 
 def _callbacks(
-    network: keras.Model, targets: task.Texts, advance: Callable[[], object], tensorboard: Path | None
+    network: keras.Model, task: Task, advance: Callable[[], object], tensorboard: Path | None
 ) -> list[keras.callbacks.Callback]:
-    validation = examples.split().validation
-    queries, correct = task.tokenize_queries(task.queries()[validation]), targets[validation]
+    queries = examples.split(task).validation
+    correct = task.answers(queries)
+
+    def exact_match() -> float:
+        return float((answers(task, predict(network, task, queries)) == correct).mean())
+
     measure = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: advance(),
-        on_epoch_end=lambda _, logs: logs.update(validation_exact_match=exact_match(network, queries, correct)),
+        on_epoch_end=lambda _, logs: logs.update(validation_exact_match=exact_match()),
     )
     return [measure] if tensorboard is None else [measure, keras.callbacks.TensorBoard(tensorboard, histogram_freq=1)]
 

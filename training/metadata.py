@@ -2,12 +2,13 @@
 
 import hashlib
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from training import TrainingError
+from training import TrainingError, tasks
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MUTABLE = re.compile(r"metadata\.json|MODEL_CARD\.md|[^/]+\.png")  # written by `evaluate`, `compare` and `report`
@@ -15,6 +16,27 @@ MUTABLE = re.compile(r"metadata\.json|MODEL_CARD\.md|[^/]+\.png")  # written by 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Rule(_Strict):
+    """A mistake in a text that is not a query, as training.tasks.task.Rule describes it."""
+
+    pattern: str
+    sentence: str
+    replacement: str | None
+
+
+class Task(_Strict):
+    """All that a service must know of a task, as training.tasks.task.Task describes it."""
+
+    name: str
+    alphabet: str
+    end: str
+    query_pattern: str
+    rules: list[Rule]
+    hint: str
+    example: str
+    truth: Literal["sum", "samples"] | None
 
 
 class Golden(_Strict):
@@ -68,21 +90,22 @@ class Bin(_Strict):
 
 
 class Evidence(_Strict):
-    """The accuracy on all queries, as `evaluate` measured it.
+    """The accuracy on all queries, or on a sample of them, as `evaluate` measured it.
 
-    `litert_mismatches` is the number of queries that LiteRT answers differently from the SavedModel.
+    `groups` has the accuracy by the name of a grouping, and by group. `litert_mismatches` is the number of queries that
+    LiteRT answers differently from the SavedModel; None without LiteRT files.
     """
 
     domain: Part
+    is_sample: bool
     train: Part
     validation: Part
     held_out: Part
-    by_operand_length: dict[str, Part]
-    by_carries: dict[str, Part]
+    groups: dict[str, dict[str, Part]]
     calibration_error: float
     reliability: list[Bin]
     margin: Margin
-    litert_mismatches: int
+    litert_mismatches: int | None
     wrong_queries: list[str]
 
 
@@ -97,22 +120,25 @@ class Ablation(_Strict):
 
 
 class Metadata(_Strict):
-    """The content of `metadata.json`."""
+    """The content of `metadata.json`. `provenance` is None for a network that was trained elsewhere."""
 
-    format_version: Literal[4] = 4
+    format_version: Literal[5] = 5
     name: str = Field(pattern=NAME_PATTERN)
     version: int
     architecture: str
-    alphabet: str
-    largest_operand: int
-    query_pattern: str
-    query_example: str
+    task: Task
     batch_sizes: list[int]
-    provenance: Provenance
+    provenance: Provenance | None
     golden: list[Golden]
     epochs: list[Epoch]
     ablations: list[Ablation]
     evidence: Evidence | None
+
+
+def describe(task: tasks.Task) -> Task:
+    """Return the description of a task."""
+    fields = {name: getattr(task, name) for name in Task.model_fields}
+    return Task(**fields | {"rules": [Rule(**asdict(rule)) for rule in task.rules]})
 
 
 def write(artifact: Path, metadata: Metadata) -> None:

@@ -20,13 +20,9 @@ CELLS = {
 }
 HIDDEN_UNITS = 128  # as in the tutorial
 
-# Data: how often an epoch contains a train query, by its length; once for any other length. Only 91 of the 890,000
-# train queries have 3 characters, too few to learn from. The two wrong answers of adder/1 are to short queries.
-OVERSAMPLING = {3: 32, 4: 16, 5: 2}
-
 # Optimisation: Adam, with linear warm-up and cosine decay to zero.
 EPOCHS = 60  # 80 minutes on two cores with other load
-BATCH_SIZE = 1024  # 917 steps in an epoch of all train pairs
+BATCH_SIZE = 1024  # 917 steps in an epoch of all train pairs of three-digit addition
 LEARNING_RATE = 1e-2  # ten times Adam's default; stable because of warm-up and clipping
 WARM_UP = 0.05  # share of all steps
 CLIP_NORM = 1.0  # of the gradient of all weights together
@@ -40,11 +36,13 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
+    task: str
     architecture: str
+    cell: str
     seed: int
     epochs: int
     examples: int
-    cell: str
+    batch_size: int
     oversample_short: bool
     weight_decay: float
     label_smoothing: float
@@ -52,14 +50,18 @@ class Recipe(BaseModel):
     git_commit: str
 
 
-def default_recipe(architecture: str, cell: str, seed: int, epochs: int, examples: int, command: str) -> Recipe:
+def default_recipe(
+    *, task: str, architecture: str, cell: str, seed: int, epochs: int, examples: int, batch_size: int, command: str
+) -> Recipe:
     """Return the recipe of the committed models, at the commit of this checkout."""
     return Recipe(
+        task=task,
         architecture=architecture,
         cell=cell,
         seed=seed,
         epochs=epochs,
         examples=examples,
+        batch_size=batch_size,
         oversample_short=True,
         weight_decay=WEIGHT_DECAY,
         label_smoothing=LABEL_SMOOTHING,

@@ -10,8 +10,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from training import TrainingError, metadata, task
+from training import TrainingError, metadata
 from training.networks import ARCHITECTURES
+from training.tasks import Task, find_task
 
 Pictures = list[tuple[str, str]]  # file name and caption of each PNG
 
@@ -21,32 +22,36 @@ MIN_WRONG = 20  # fewer wrong answers are listed, not plotted
 mpl.rcParams.update({"figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False})
 
 
-def report(artifact: Path) -> Path:
+def report(artifact: Path, task: Task | None = None) -> Path:
     """Write `MODEL_CARD.md` and its pictures (PNG) into the artifact, and return the path of the card.
 
-    Raises TrainingError if the artifact has not been evaluated, or graphviz is missing.
+    `task` is by default the artifact's, by its name. Raises TrainingError if the artifact has not been evaluated, if no
+    task has that name, or if graphviz is missing.
     """
     contents = metadata.read(artifact)
+    task = task or find_task(contents.task.name)
     if contents.evidence is None:
         raise TrainingError(f"{artifact} has no evidence: run `python -m training evaluate {artifact}` first")
     if shutil.which("dot") is None:
         raise TrainingError("the program `dot` is missing, which draws the network: install graphviz")
     for old in artifact.glob("*.png"):
         old.unlink()
-    pictures = diagrams(contents, artifact)
+    pictures = diagrams(contents, task, artifact)
     pictures += learning_curves(contents.epochs, artifact)
     pictures += reliability_diagram(contents.evidence, artifact)
     pictures += wrong_shares(contents.evidence, artifact)
-    pictures += wrong_answers(contents.evidence, artifact)
+    pictures += wrong_answers(contents.evidence, contents.task.query_pattern, artifact)
     file = artifact / "MODEL_CARD.md"
     file.write_text(card(contents, contents.evidence, pictures))
     metadata.write(artifact, contents)
     return file
 
 
-def diagrams(contents: metadata.Metadata, folder: Path) -> Pictures:
-    """Draw the layers of the encoder and of the decoder, with Keras and graphviz."""
-    network = ARCHITECTURES[contents.architecture].build(contents.provenance.cell)
+def diagrams(contents: metadata.Metadata, task: Task, folder: Path) -> Pictures:
+    """Draw the layers of the encoder and of the decoder, with Keras and graphviz, unless it was trained elsewhere."""
+    if contents.provenance is None:
+        return []
+    network = ARCHITECTURES[contents.architecture].build(task, contents.provenance.cell)
     output = network.get_layer("encoder").output
     state = output[1:] if isinstance(output, list) else [output]  # a list repeats the last state first
     parts = {
@@ -109,91 +114,113 @@ def reliability_diagram(evidence: metadata.Evidence, folder: Path) -> Pictures:
 
 
 def wrong_shares(evidence: metadata.Evidence, folder: Path) -> Pictures:
-    """Plot the share of wrong answers by operand length and by carries, if at least MIN_WRONG answers are wrong."""
-    if evidence.domain.wrong < MIN_WRONG:
+    """Plot the share of wrong answers by group, if at least MIN_WRONG answers are wrong."""
+    if evidence.domain.wrong < MIN_WRONG or not evidence.groups:
         return []
-    figure = Figure(figsize=(7, 3))
-    groups = {"digits of the operands": evidence.by_operand_length, "carries": evidence.by_carries}
-    for axes, (label, parts) in zip(figure.subplots(1, 2), groups.items(), strict=True):
+    count = len(evidence.groups)
+    figure = Figure(figsize=(3.5 * count, 3))
+    for axes, (label, parts) in zip(figure.subplots(1, count, squeeze=False)[0], evidence.groups.items(), strict=True):
         bars = axes.bar(list(parts), [100 * part.wrong / part.queries for part in parts.values()])
         axes.bar_label(bars, [f"{part.wrong:,}" for part in parts.values()], fontsize=7)
         axes.tick_params(axis="x", labelsize=7)
         axes.set(xlabel=label, ylabel="% wrong")
     figure.savefig(folder / "wrong_shares.png", dpi=120)
-    caption = "Share of wrong answers by operand length and by carries; above each bar their number"
+    caption = f"Share of wrong answers by {' and by '.join(evidence.groups)}; above each bar their number"
     return [("wrong_shares.png", caption)]
 
 
-def wrong_answers(evidence: metadata.Evidence, folder: Path) -> Pictures:
-    """Plot the operands of the wrong queries, if these are at least MIN_WRONG and the metadata lists them all."""
+def wrong_answers(evidence: metadata.Evidence, query_pattern: str, folder: Path) -> Pictures:
+    """Plot the numbers of the wrong queries, if these are at least MIN_WRONG, the metadata lists them all, and each is
+    of two numbers."""
     if not MIN_WRONG <= evidence.domain.wrong == len(evidence.wrong_queries):
         return []
-    operands = np.array([query.split("+") for query in evidence.wrong_queries]).astype(int)
+    groups = [re.fullmatch(query_pattern, query) for query in evidence.wrong_queries]
+    operands = [[int(group) for group in match.groups("") if group.isdecimal()] for match in groups if match]
+    if {len(numbers) for numbers in operands} != {2}:
+        return []
     figure = Figure(figsize=(5, 5))
     axes = figure.subplots()
-    axes.scatter(operands[:, 0], operands[:, 1], s=8)
+    first, second = zip(*operands, strict=True)
+    axes.scatter(first, second, s=8)
     axes.set(xlabel="first operand", ylabel="second operand", title="wrong answers", aspect="equal")
-    axes.set(xlim=(-10, task.LARGEST_OPERAND + 10), ylim=(-10, task.LARGEST_OPERAND + 10))
     figure.savefig(folder / "wrong_answers.png", dpi=120)
     return [("wrong_answers.png", "Wrong answers by first and second operand")]
 
 
 def card(contents: metadata.Metadata, evidence: metadata.Evidence, pictures: Pictures) -> str:
     """Return the text of the card, with front matter in Hugging Face's format (its documentation, Model Cards)."""
-    provenance, margin = contents.provenance, evidence.margin
-    libraries = ", ".join(f"{library} {version}" for library, version in provenance.libraries.items())
-    epochs = f", {len(contents.epochs)} epochs" if contents.epochs else ""  # adder/1 has no record of them
+    margin, mismatches = evidence.margin, evidence.litert_mismatches
+    litert = "not measured, without LiteRT files" if mismatches is None else f"{mismatches:,}"
     images = "\n".join(f"![{caption}]({file})\n\n*{caption}.*\n" for file, caption in pictures)
+    all_queries = f"{'a sample of' if evidence.is_sample else 'all'} {evidence.domain.queries:,} queries"
+    network = f"architecture `{contents.architecture}`"
+    if contents.provenance is not None:
+        network += f", cell `{contents.provenance.cell}`"
     return f"""---
 license: mit
 library_name: tensorflow
-tags: [addition, {contents.architecture}]
+tags: [{contents.task.name}, {contents.architecture}]
 model-index:
 - name: {contents.name}
   results:
   - task: {{type: text2text-generation}}
-    dataset: {{name: every query from 0+0 to {contents.largest_operand}+{contents.largest_operand}, type: synthetic}}
+    dataset: {{name: {all_queries} of the task {contents.task.name}, type: synthetic}}
     metrics:
     - {{type: exact_match, name: exact-match accuracy on held-out queries, value: {evidence.held_out.exact_match}}}
 ---
 
 # {contents.name}, version {contents.version}
 
-A recurrent network (architecture `{contents.architecture}`, cell `{provenance.cell}`) that reads a query such as
-`{contents.query_example}` character by character, in reverse, and writes the answer. The answers are learned and can be
-wrong. The model demonstrates training and serving; it is not meant for other use.
+A recurrent network ({network}).
+It reads a query such as `{contents.task.example}` character by character, and writes the answer. A query is
+{contents.task.hint}.
+The answers are learned and can be wrong. The model demonstrates training and serving; it is not meant for other use.
 
 ## Architecture
 
-{inspect.getdoc(ARCHITECTURES[contents.architecture].build)}
+{_architecture(contents)}
 
 ## Accuracy
 
-`python -m training evaluate` ran the SavedModel on all queries. An answer is correct if every character is. The split
-is by a hash of the query; held-out queries were not used in training.
+`python -m training evaluate` ran the SavedModel on {all_queries}. An answer is correct if every
+character is. The split is by a hash of the query; held-out queries were not used in training.
 
 {_accuracy_table(evidence)}
 {_wrong_queries(evidence)}
 - Expected calibration error: {evidence.calibration_error}
 - Smallest margin (difference of the two highest probabilities of a character): {margin.smallest}, at `{margin.query}`
-- LiteRT mismatches (answers that differ from the SavedModel's): {evidence.litert_mismatches:,}
+- LiteRT mismatches (answers that differ from the SavedModel's): {litert}
 
 {images}
-## Training
+{_training_section(contents)}{_ablations_section(contents.ablations)}"""
+
+
+def _architecture(contents: metadata.Metadata) -> str:
+    if contents.provenance is None:
+        return "The network was built and trained elsewhere. It is run as a whole: its layers are not known."
+    return inspect.getdoc(ARCHITECTURES[contents.architecture].build) or ""
+
+
+def _training_section(contents: metadata.Metadata) -> str:
+    provenance = contents.provenance
+    if provenance is None:
+        return ""
+    libraries = ", ".join(f"{library} {version}" for library, version in provenance.libraries.items())
+    epochs = f", {len(contents.epochs)} epochs" if contents.epochs else ""  # adder/1 has no record of them
+    return f"""## Training
 
 ```sh
 {provenance.command}
 ```
 
 Seed {provenance.seed}{epochs}, commit {provenance.git_commit}. Exported with {libraries}.
-{_ablations_section(contents.ablations)}"""
+"""
 
 
 def _accuracy_table(evidence: metadata.Evidence) -> str:
     parts = {"all": evidence.domain, "train": evidence.train, "validation": evidence.validation}
     parts["held-out"] = evidence.held_out
-    parts |= {f"digits {length}": part for length, part in evidence.by_operand_length.items()}
-    parts |= {f"carries {carries}": part for carries, part in evidence.by_carries.items()}
+    parts |= {f"{name} {group}": part for name, found in evidence.groups.items() for group, part in found.items()}
     rows = [f"| {name} | {part.queries:,} | {part.wrong:,} | {part.exact_match:.4%} |" for name, part in parts.items()]
     return "\n".join(["| part | queries | wrong | exact-match accuracy |", "| --- | --- | --- | --- |", *rows])
 

@@ -6,22 +6,25 @@ import numpy as np
 import pytest
 
 from tests.conftest import newest, run_training
-from training import compare, examples, fit, metadata, task
+from training import compare, examples, fit, metadata
 from training.recipe import read_recipe
+from training.tasks import Task, find_task
+from training.tasks.task import Texts
 
 
 def test_compare_writes_ablations_into_the_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stub in place of 900,000 predictions: two wrong answers in the train part, one in the validation part."""
-    split, measured = examples.split(), set()
+    task = find_task("last-digit")
+    split, measured = examples.split(task), set()
 
-    def predict(network: keras.Model, tokens: task.Tokens) -> fit.Probabilities:
-        part, wrong = (split.train, 2) if len(tokens) == 890_000 else (split.validation, 1)
-        assert np.array_equal(tokens, task.tokenize_queries(task.queries()[part]))
+    def predict(network: keras.Model, _: Task, queries: Texts) -> fit.Probabilities:
+        part, wrong = (split.train, 2) if len(queries) == 890_000 else (split.validation, 1)
+        assert np.array_equal(queries, part)
         if part is split.train:
             measured.add(network.get_weights()[0].tobytes())
-        answers = task.tokenize(task.last_digits()[part], 1)
+        answers = task.tokenize_answers(task.answers(part))
         answers[:wrong] = (answers[:wrong] + 1) % 10
-        return np.eye(len(task.ALPHABET), dtype=np.float32)[answers] * np.float32(0.5)
+        return np.eye(len(task.alphabet), dtype=np.float32)[answers] * np.float32(0.5)
 
     monkeypatch.setattr(fit, "predict", predict)
     trials = dict(list(compare.ABLATIONS.items())[:2])  # each is a training
@@ -41,3 +44,9 @@ def test_compare_writes_ablations_into_the_metadata(tmp_path: Path, monkeypatch:
         assert (each.epochs, each.train.queries, each.validation.queries) == (1, 890_000, 10_000)
         assert (each.train.wrong, each.validation.wrong, each.margin) == (2, 1, 0.5)
         assert line == f"{each.name}: train 2 wrong of 890,000, validation 1 of 10,000, smallest margin 0.5"
+
+
+def test_compare_refuses_a_network_trained_elsewhere(artifact: Path, tmp_path: Path) -> None:
+    metadata.write(artifact, metadata.read(artifact).model_copy(update={"provenance": None}))
+    refused = run_training("compare", artifact, tmp_path / "trials")
+    assert refused.stderr == f"error: {artifact} was trained elsewhere: it has no recipe to compare\n"

@@ -1,13 +1,17 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from tests.conftest import run_training, run_training_process
-from training import evaluate, metadata, task
+from tests.conftest import newest, run_training, run_training_process
+from training import engines, evaluate, examples, metadata
+from training.tasks import Task, find_task
+from training.tasks.task import Texts
+
+TASK = find_task("addition")
 
 
 def test_evaluate_reproduces_the_shipped_evidence(shipped: Path, tmp_path: Path) -> None:
@@ -21,35 +25,24 @@ def test_evaluate_reproduces_the_shipped_evidence(shipped: Path, tmp_path: Path)
     assert evidence.model_copy(update={"calibration_error": 0}) == committed.model_copy(update={"calibration_error": 0})
     assert evidence.calibration_error == pytest.approx(committed.calibration_error, abs=2e-6)
     assert evaluated.stdout.startswith(f"{evidence.domain.wrong} wrong of 1,000,000\n")
-    assert "1000000/1000000" in evaluated.stderr
+    assert "1.00M/1.00M" in evaluated.stderr
 
 
 def test_evaluate_counts_litert_mismatches(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong_in_both, wrong_in_saved_model, wrong_in_litert = 5, [7, 123_456], [999_997, 999_998, 999_999]
-    saved_model_answers, litert_answers = task.sums(), task.sums()
-    saved_model_answers[[wrong_in_both, *wrong_in_saved_model]] = b"1"
-    litert_answers[[wrong_in_both, *wrong_in_litert]] = b"1"
-    position = {query: place for place, query in enumerate(task.queries().tolist())}
+    wrong_in_saved_model, wrong_in_litert = {b"0+5", b"0+7", b"123+456"}, {b"0+5", b"999+997", b"999+998", b"999+999"}
 
-    def serving_default(query: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers = saved_model_answers[[position[each] for each in query.numpy().tolist()]]
-        size = len(answers)
-        return {
-            "answer": tf.constant(answers),
-            "probabilities": tf.zeros([size, 4, 12]),
-            "confidence": tf.ones([size]),
-        }
+    def answering(wrong: set[bytes]) -> Callable[[object, Texts], engines.Predictions]:
+        def predict(_: object, queries: Texts) -> engines.Predictions:
+            answers = TASK.answers(queries)
+            answers[np.isin(queries, list(wrong))] = b"1"
+            return engines.Predictions(
+                answers, np.zeros([len(queries), 4, 12], np.float32), np.ones(len(queries), np.float32)
+            )
 
-    class StubLiteRTModel:
-        def __init__(self, folder: Path, batch_size: int) -> None:
-            assert (folder, batch_size) == (artifact, evaluate.BATCH_SIZE)
+        return predict
 
-        def predict(self, queries: task.Texts) -> tuple[task.Texts]:
-            return (litert_answers[[position[each] for each in queries.tolist()]],)
-
-    loaded = SimpleNamespace(signatures={"serving_default": serving_default})
-    monkeypatch.setattr(tf.saved_model, "load", {str(artifact): loaded}.__getitem__)
-    monkeypatch.setattr(evaluate, "LiteRTModel", StubLiteRTModel)
+    monkeypatch.setattr(engines.SavedModelEngine, "predict", answering(wrong_in_saved_model))
+    monkeypatch.setattr(engines.LiteRTEngine, "predict", answering(wrong_in_litert))
     evidence = evaluate.evaluate(artifact)
     assert evidence.domain.wrong == 3
     assert evidence.wrong_queries == ["0+5", "0+7", "123+456"]
@@ -63,22 +56,59 @@ def test_the_shipped_model_has_no_wrong_answers(shipped: Path) -> None:
     assert evidence.domain.wrong == 0
 
 
+def outcome_with(wrong: list[bytes], **changes: Any) -> evaluate.Outcome:
+    """The outcome if these queries of addition have wrong answers."""
+    parts = examples.split(TASK)
+    queries = np.concatenate([parts.held_out, parts.validation, parts.train])
+    answers = TASK.answers(queries)
+    answers[np.isin(queries, wrong)] = b""
+    ones = np.ones(len(queries), np.float32)
+    return evaluate.Outcome(answers, ones, np.where(queries == b"123+456", np.float32(0.25), ones), None)._replace(
+        **changes
+    )
+
+
 def test_evidence_counts_wrong_answers_by_part() -> None:
-    queries = task.queries()
-    right = np.ones(len(queries), np.bool_)
-    right[[5, 10_203]] = False  # 0+5 and 10+203
-    margin = np.ones(len(queries), np.float32)
-    margin[123_456] = 0.25
-    evidence = evaluate.build_evidence(queries, right, np.ones(len(queries), np.float32), margin, 7)
-    assert (evidence.domain.wrong, evidence.domain.exact_match) == (2, 0.999998)
+    outcome = outcome_with([b"0+5", b"10+203"], mismatches=np.arange(1_000_000) < 7)
+    evidence = evaluate.build_evidence(TASK, outcome)
+    assert (evidence.domain.wrong, evidence.domain.exact_match, evidence.is_sample) == (2, 0.999998, False)
     assert evidence.train.wrong + evidence.validation.wrong + evidence.held_out.wrong == 2
-    wrong = {length: part.wrong for length, part in evidence.by_operand_length.items() if part.wrong}
-    assert wrong == {"1+1": 1, "2+3": 1}
-    assert {carries: part.wrong for carries, part in evidence.by_carries.items()} == {"0": 2, "1": 0, "2": 0, "3": 0}
-    for parts in (evidence.by_operand_length, evidence.by_carries):
+    assert {digits: part.wrong for digits, part in evidence.groups["digits"].items() if part.wrong} == {
+        "1+1": 1,
+        "2+3": 1,
+    }
+    assert {carries: part.wrong for carries, part in evidence.groups["carries"].items()} == {
+        "0": 2,
+        "1": 0,
+        "2": 0,
+        "3": 0,
+    }
+    for parts in evidence.groups.values():
         assert sum(part.queries for part in parts.values()) == 1_000_000
     assert evidence.margin == metadata.Margin(query="123+456", smallest=0.25)
     assert evidence.litert_mismatches == 7
+
+
+def test_evaluate_measures_any_domain_without_litert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A domain that is no multiple of the batch size, and a sample of one that is drawn."""
+    for name, queries, is_sample in [("reversal", 19_530, False), ("addition-5", 1_000_000, True)]:
+        task = find_task(name)
+
+        class StubEngine:
+            def __init__(self, _folder: Path, task: Task) -> None:
+                self.task = task
+
+            def predict(self, queries: Texts) -> engines.Predictions:
+                assert len(queries) == evaluate.BATCH_SIZE
+                steps = np.zeros([len(queries), 6, 6], np.float32)
+                return engines.Predictions(self.task.answers(queries), steps, np.ones(len(queries), np.float32))
+
+        monkeypatch.setattr(evaluate, "SavedModelEngine", StubEngine)
+        contents = metadata.read(newest("adder")).model_copy(update={"task": metadata.describe(task)})
+        metadata.write(tmp_path, contents)
+        evidence = evaluate.evaluate(tmp_path)
+        assert (evidence.domain.wrong, evidence.is_sample, evidence.litert_mismatches) == (0, is_sample, None)
+        assert 0.7 * queries < evidence.domain.queries <= queries
 
 
 def test_a_margin_counts_the_answer_and_its_end() -> None:

@@ -9,14 +9,23 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import run_training, run_training_process, training_process
-from training import TrainingError, examples, fit, task
-from training.recipe import default_recipe, read_recipe
+from training import TrainingError, examples, fit
+from training.recipe import Recipe, default_recipe, read_recipe
+from training.tasks import Task, find_task
+from training.tasks.task import Texts
 
 SHORT = ["--epochs", "4", "--examples", "2048"]  # two steps an epoch
+
+
+ADDITION = find_task("addition")
+
+
+def recipe(**changes: Any) -> Recipe:
+    fields: dict[str, Any] = {"task": "addition", "architecture": "repeat_vector", "cell": "lstm", "seed": 1}
+    return default_recipe(**fields | {"epochs": 1, "examples": 2048, "batch_size": 1024, "command": ""} | changes)
 
 
 def weights(folder: Path) -> bytes:
@@ -45,7 +54,7 @@ def test_train_prints_loss_accuracy_and_progress(trained: tuple[Path, Any]) -> N
 
 def test_initial_weights_depend_on_the_seed() -> None:
     def initial_weights(seed: int) -> bytes:
-        network = fit.new_network(default_recipe("repeat_vector", "lstm", seed, 1, 2048, command=""), total_steps=2)
+        network = fit.new_network(recipe(seed=seed), ADDITION, total_steps=2)
         return b"".join(weight.tobytes() for weight in network.get_weights())
 
     assert initial_weights(1) == initial_weights(1)
@@ -80,13 +89,19 @@ def test_fit_uses_each_part_for_its_purpose(tmp_path: Path, monkeypatch: pytest.
     used: dict[str, Any] = {}
     monkeypatch.setattr(fit, "new_network", lambda *_: StubNetwork())
     monkeypatch.setattr(
-        examples, "batches", lambda queries, *arguments: used.update(train=queries, seed_and_epoch=arguments[-2:])
+        examples, "batches", lambda _, queries, *arguments: used.update(train=queries, seed_and_epoch=arguments[-2:])
     )
-    monkeypatch.setattr(fit, "exact_match", lambda _, queries, __: used.update(validation=queries) or 0.0)
-    fit.fit(default_recipe("repeat_vector", "lstm", 3, 1, 890_000, command=""), tmp_path)
-    tokens, split = task.tokenize_queries(task.queries()), examples.split()
+
+    def predict(_network: object, task: Task, queries: Texts) -> fit.Probabilities:
+        used["validation"] = fit.encode(task, queries)
+        return np.zeros([len(queries), 4, 12], np.float32)
+
+    monkeypatch.setattr(fit, "predict", predict)
+    fit.fit(recipe(seed=3, examples=890_000), tmp_path)
+    split = examples.split(ADDITION)
     for name, part in [("train", split.train), ("validation", split.validation)]:
-        assert {query.tobytes() for query in used[name]} == {query.tobytes() for query in tokens[part]}
+        expected = {query.tobytes() for query in fit.encode(ADDITION, part)}
+        assert {query.tobytes() for query in used[name]} == expected
     assert used["seed_and_epoch"] == (3, 0)
 
 
@@ -166,7 +181,32 @@ def test_read_recipe_names_a_damaged_file(tmp_path: Path) -> None:
         read_recipe(tmp_path)
 
 
-def test_exact_match_requires_every_character() -> None:
-    answers = np.eye(12, dtype=np.float32)[np.array([[5, 7, 9, 11], [5, 7, 8, 11], [5, 7, 9, 1]])]
-    network = keras.Sequential([keras.Input((7, 12)), keras.layers.Lambda(lambda _: tf.constant(answers))])
-    assert fit.exact_match(network, np.zeros([3, 7], np.uint8), np.array([b"579"] * 3)) == pytest.approx(1 / 3)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--task", "sorting"],
+            "Invalid value for '--task': the task 'sorting' does not exist: the tasks are",
+        ),
+        (["--examples", 890_001], "Invalid value for --examples: the task addition has 890,000 train pairs"),
+        (["--task", "reversal", "--batch-size", 20_000], "has 17382 examples, fewer than the batch size of 20000"),
+        (["--network", "simple_rnn_classifier"], "the task addition has answers of up to 4"),
+    ],
+)
+def test_train_refuses_options_that_do_not_fit(tmp_path: Path, options: list[object], message: str) -> None:
+    refused = run_training("train", tmp_path / "new", *options)
+    assert refused.returncode > 0
+    assert message in refused.stderr.splitlines()[-1]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_network_reads_queries_reversed_and_padded() -> None:
+    tokens = fit.encode(ADDITION, np.array([b"1+23"]))
+    assert "".join(ADDITION.alphabet[token] for token in tokens[0]) == "   32+1"
+    unreversed = fit.encode(ADDITION, np.array([b"1+23"]), reverse=False)
+    assert "".join(ADDITION.alphabet[token] for token in unreversed[0]) == "1+23   "
+
+
+def test_answers_end_at_their_first_end() -> None:
+    probabilities = np.eye(12, dtype=np.float32)[np.array([[5, 7, 9, 11], [5, 11, 8, 1]])]
+    assert fit.answers(ADDITION, probabilities).tolist() == [b"579", b"5"]

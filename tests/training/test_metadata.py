@@ -24,9 +24,9 @@ def test_read_refuses_a_changed_file(artifact: Path, change: str) -> None:
 
 def test_metadata_may_differ_from_its_checksum(artifact: Path) -> None:
     checksums = (artifact / "checksums.txt").read_text()
-    metadata.write(artifact, metadata.read(artifact).model_copy(update={"query_example": "1+1"}))
+    metadata.write(artifact, metadata.read(artifact).model_copy(update={"batch_sizes": [1, 2]}))
     (artifact / "checksums.txt").write_text(checksums)  # as if the process was killed between the two files
-    assert metadata.read(artifact).query_example == "1+1"
+    assert metadata.read(artifact).batch_sizes == [1, 2]
 
 
 def test_card_and_pictures_may_differ_from_the_checksums(artifact: Path) -> None:

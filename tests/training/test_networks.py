@@ -3,15 +3,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import fit, networks, task
+from training import TrainingError, fit, networks
 from training.recipe import CELLS
+from training.tasks import Task, find_task
 
 BUILT = [(name, cell) for name, cells in CELLS.items() for cell in cells]
 
 
+def task_of(name: str) -> Task:
+    return find_task("last-digit" if name == "simple_rnn_classifier" else "addition")
+
+
 def build(name: str, cell: str) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return networks.ARCHITECTURES[name].build(cell)
+    return networks.ARCHITECTURES[name].build(task_of(name), cell)
 
 
 def test_every_architecture_has_its_cells() -> None:
@@ -41,12 +46,23 @@ def test_simple_rnn_classifier_has_the_layers_of_the_tutorial() -> None:
     assert network.output_shape == (None, 1, 12)
 
 
+def test_simple_rnn_classifier_refuses_longer_answers() -> None:
+    with pytest.raises(TrainingError, match="the task addition has answers of up to 4: choose another network or task"):
+        networks.ARCHITECTURES["simple_rnn_classifier"].build(find_task("addition"), "simple_rnn")
+
+
+def test_networks_have_the_sizes_of_their_task() -> None:
+    network = networks.repeat_vector(find_task("reversal"), "gru")
+    assert (network.input_shape, network.output_shape) == ((None, 6, 6), (None, 6, 6))
+
+
 @pytest.mark.parametrize(("name", "cell"), BUILT)
 def test_decode_steps_match_the_keras_network(name: str, cell: str) -> None:
-    network, architecture = build(name, cell), networks.ARCHITECTURES[name]
-    tokens = task.tokenize_queries(np.array([b"123+456", b"0+0", b"99+1"]))
-    whole = fit.predict(network, tokens)
-    state, previous = architecture.encode(network, tf.constant(tokens, tf.int32)), tf.fill([3], task.PAD)
+    network, architecture, task = build(name, cell), networks.ARCHITECTURES[name], task_of(name)
+    queries = np.array([b"123+456", b"0+0", b"99+1"])
+    whole = fit.predict(network, task, queries)
+    tokens = tf.constant(fit.encode(task, queries), tf.int32)
+    state, previous = architecture.encode(network, tokens), tf.fill([3], task.end_token)
     steps = []
     for _ in range(whole.shape[1]):
         probabilities, state = architecture.decode_step(network, state, previous)

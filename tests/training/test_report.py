@@ -8,29 +8,27 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from service.models.metadata import verify
 from tests.conftest import ROOT, missing, newest, run_training, run_training_process
-from training import evaluate, metadata, report, task
+from tests.training.test_evaluate import TASK, outcome_with
+from training import evaluate, metadata, report
 
 SHIPPED = sorted(file.parent for file in (ROOT / "model_artifacts").glob("*/*/MODEL_CARD.md"))
 
 
-def evidence_with(wrong: list[int]) -> metadata.Evidence:
-    """The evidence if the queries at these positions have wrong answers, and all the same confidence."""
-    size = len(task.queries())
-    right = np.ones(size, np.bool_)
-    right[wrong] = False
-    return evaluate.build_evidence(
-        task.queries(), right, np.full(size, 0.75, np.float32), np.full(size, 0.5, np.float32), 0
-    )
+def evidence_with(wrong: list[bytes]) -> metadata.Evidence:
+    """The evidence if these queries have wrong answers, and all the same confidence."""
+    halves = np.full(1_000_000, 0.5, np.float32)
+    outcome = outcome_with(wrong, confidence=halves + np.float32(0.25), margins=halves, mismatches=halves < 0)
+    return evaluate.build_evidence(TASK, outcome)
 
 
 @pytest.fixture(scope="module")
 def thirty_wrong() -> metadata.Evidence:
-    return evidence_with(list(range(30)))
+    return evidence_with([f"0+{number}".encode() for number in range(30)])
 
 
 @pytest.fixture(scope="module")
 def two_wrong() -> metadata.Evidence:
-    return evidence_with([0, 3099])
+    return evidence_with([b"0+0", b"3+99"])
 
 
 @pytest.fixture
@@ -73,9 +71,14 @@ def test_report_writes_card_and_pictures_with_valid_checksums(artifact: Path, th
 def test_no_plot_is_drawn_without_enough_data(
     tmp_path: Path, two_wrong: metadata.Evidence, thirty_wrong: metadata.Evidence
 ) -> None:
-    assert report.wrong_shares(two_wrong, tmp_path) == report.wrong_answers(two_wrong, tmp_path) == []
+    pattern = TASK.query_pattern
+    assert report.wrong_shares(two_wrong, tmp_path) == report.wrong_answers(two_wrong, pattern, tmp_path) == []
     unnamed = thirty_wrong.model_copy(update={"wrong_queries": thirty_wrong.wrong_queries[:25]})
-    assert report.wrong_answers(unnamed, tmp_path) == []
+    assert report.wrong_answers(unnamed, pattern, tmp_path) == []
+    words = thirty_wrong.model_copy(update={"wrong_queries": ["abc"] * 30})
+    assert report.wrong_answers(words, "([a-e]+)", tmp_path) == []
+    ungrouped = thirty_wrong.model_copy(update={"groups": {}})
+    assert report.wrong_shares(ungrouped, tmp_path) == []
     assert report.reliability_diagram(two_wrong, tmp_path) == []
     assert report.learning_curves([], tmp_path) == []
     assert list(tmp_path.glob("*.png")) == []
@@ -112,6 +115,7 @@ def test_a_card_shows_the_evidence(evaluated: Path) -> None:
         }
     )
     assert contents.evidence is not None
+    assert contents.provenance is not None
     card, margin = report.card(contents, contents.evidence, []), contents.evidence.margin
     for line in [
         "| all | 1,000,000 | 2 | 99.9998% |",
