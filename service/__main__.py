@@ -152,7 +152,7 @@ def _print_stream(client: Client, query: str, **options: Unpack[PredictOptions])
             elif options["characters"]:
                 _print_character(item)
             else:
-                click.echo(item.character.strip(), nl=False)
+                click.echo(item.character, nl=False)
     except HTTPStatusError as error:
         return error
     return None
@@ -170,7 +170,7 @@ def _print_table(explanation: Explanation) -> None:
 
 
 def _name(character: str) -> str:
-    return "end" if character == " " else character
+    return character or "end"
 
 
 def _print_error(error: Exception) -> None:

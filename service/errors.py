@@ -167,14 +167,7 @@ class WrongContentEncoding(Problem):
 class Invalid(Problem):
     name, title, status = "invalid", "The request breaks a rule", 422
     meaning = "The document lists each broken rule, with the field as a JSON pointer (RFC 6901), and a body that works."
-    sample_arguments = (
-        [
-            FieldError(
-                pointer="#/query", detail="the operand '007' has a leading zero: write it without, like '123+456'"
-            )
-        ],
-        1,
-    )
+    sample_arguments = ([FieldError(pointer="#/version", detail="Input should be a valid integer")], 1)
 
     def __init__(self, errors: list[FieldError], count: int) -> None:
         more = f" (and {count - 1} more)" if count > 1 else ""

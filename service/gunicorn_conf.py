@@ -48,7 +48,7 @@ def application() -> Flask:
 
 def load(folder: Path) -> Artifact:
     """In each worker: a version that the master has checked. Raises ModelUnavailable."""
-    return Artifact.load(folder, checks.require_checked(folder)["signature_def"])
+    return Artifact.load(folder, checks.require_checked(folder)["signature_def"], settings.engine)
 
 
 def on_starting(_master: Any) -> None:
@@ -121,5 +121,5 @@ def _log_ready(worker: StrictGeventWorker) -> None:
         "Ready with %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' -d '{\"query\":\"%s\"}'\n",
         ", ".join(f"{metadata.name} version {metadata.version}" for metadata in served),
         settings.url,
-        served[0].query_example,
+        served[0].task.example,
     )

@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         pattern=rf"^({NAME}|\*)(,({NAME}|\*))*$",
         description="Models to serve, by name; the first is the default, `*` stands for all others.",
     )
+    engine: Literal["auto", "litert", "saved_model"] = Field(
+        "auto",
+        description="`litert`, `saved_model` (TensorFlow: slower, half a gigabyte for each worker), or `auto`: LiteRT "
+        "if the version has LiteRT files.",
+    )
     workers: int = Field(
         default_factory=usable_cores,
         ge=1,

@@ -16,10 +16,17 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry(ModelVersion):
-    """A version that is served, an example of a query, and its measured accuracy, or None if it is not evaluated."""
+    """A version that is served, an example of a query, and its measured accuracy, or None if it is not evaluated.
+
+    `engine` runs it: "litert" or "saved_model". `hint` completes the sentence "write ..." about its queries. `truth` is
+    how the service checks its answers: "sum", "samples", or None for not at all.
+    """
 
     architecture: str
+    engine: str
     query_example: str
+    hint: str
+    truth: str | None
     evidence: Mapping[str, Any] | None
 
 
@@ -33,7 +40,7 @@ class RunnerUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Character(RunnerUp):
-    """A character of the answer, or " " for its end, and the most probable others."""
+    """A character of the answer, or the empty string for its end, and the most probable others."""
 
     runners_up: Sequence[RunnerUp]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from service.errors import ModelUnavailable
 
 PREDICT_FILE, DECODE_FILE = "serving_bytes.tflite", "decoding.tflite"
-END = " "
+SAMPLES_FILE = "samples.ndjson"
 DOCUMENTATION = re.compile(r"MODEL_CARD\.md|[^/]+\.png")
 
 
@@ -19,8 +19,92 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+def _require_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"the pattern cannot be compiled: {error}") from error
+    return pattern
+
+
 class Golden(_Strict):
     """A query, and the answer of the model at its export, right or wrong."""
+
+    query: str
+    answer: str
+
+
+class Rule(_Strict):
+    """A mistake in a text that is not a query.
+
+    `pattern` finds the mistake. `{match}` in the sentence stands for the text that was found. `replacement`, in the
+    syntax of Python's `re.sub`, corrects the mistake where its correction is clear.
+    """
+
+    pattern: str
+    sentence: str
+    replacement: str | None = None
+
+    _compiles = field_validator("pattern")(_require_pattern)
+
+
+class Task(_Strict):
+    """What a model has learned: the form of its queries and answers.
+
+    `end` is the character that ends an answer and pads a query. A text that matches `query_pattern` is accepted; the
+    query is the pattern's groups joined, so that text outside of them is dropped. The first of the `rules` that finds
+    its mistake describes why another text is refused. `hint` completes the sentence "write ...".
+
+    `truth` is how an answer is checked: by the sum of the groups that are numbers, whose last characters count if
+    answers are shorter; by the samples in SAMPLES_FILE; or not at all.
+    """
+
+    name: str
+    alphabet: str = Field(min_length=2)
+    end: str = Field(min_length=1, max_length=1)
+    query_pattern: str
+    rules: list[Rule]
+    hint: str
+    example: str
+    truth: Literal["sum", "samples"] | None
+
+    _compiles = field_validator("query_pattern")(_require_pattern)
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """`query_pattern`, compiled."""
+        return re.compile(self.query_pattern)
+
+    @cached_property
+    def characters(self) -> list[str]:
+        """The character of each token, as responses show it: the end of an answer is the empty string."""
+        return ["" if character == self.end else character for character in self.alphabet]
+
+    @property
+    def end_token(self) -> int:
+        """The token of `end`: its position in the alphabet."""
+        return self.alphabet.index(self.end)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not self.alphabet.isascii() or len(set(self.alphabet)) < len(self.alphabet):
+            raise ValueError("the alphabet must consist of different ASCII characters")
+        if self.end not in self.alphabet:
+            raise ValueError(f"the alphabet does not have {self.end!r}, the end of an answer")
+        self.require_query(self.example)
+        return self
+
+    def require_query(self, text: str) -> None:
+        """Raise ValueError if the text is not a query, or not as the model reads it."""
+        match = self.pattern.fullmatch(text)
+        if match is None:
+            raise ValueError(f"the query {text!r} does not match query_pattern, {self.query_pattern}")
+        if match.groups() and "".join(match.groups("")) != text:
+            raise ValueError(f"the groups of query_pattern, {self.query_pattern}, drop a part of the query {text!r}")
+
+
+class Sample(_Strict):
+    """A query outside of the training set, and its right answer."""
 
     query: str
     answer: str
@@ -42,9 +126,10 @@ class Margin(_Strict):
 
 
 class Evidence(_Strict):
-    """The accuracy of the model, as `python -m training evaluate` measured it."""
+    """The accuracy of the model, as `python -m training evaluate` measured it. `domain` is all queries, or a sample."""
 
     domain: Part
+    is_sample: bool
     train: Part
     validation: Part
     held_out: Part
@@ -55,50 +140,20 @@ class Evidence(_Strict):
 class Metadata(_Strict):
     """The fields of metadata.json that serving reads. Other fields are documentation."""
 
-    format_version: Literal[4]
+    format_version: Literal[5]
     name: str
     version: int
     architecture: str
-    alphabet: str = Field(min_length=2)
-    largest_operand: int = Field(ge=0)
-    query_pattern: str
-    query_example: str
+    task: Task
     batch_sizes: list[int] = Field(min_length=1)
     golden: list[Golden] = Field(min_length=1)
     evidence: Evidence | None
 
-    @property
-    def end(self) -> int:
-        """The token that ends an answer."""
-        return self.alphabet.index(END)
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """`query_pattern`, compiled."""
-        return re.compile(self.query_pattern)
-
-    @field_validator("query_pattern")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"the pattern cannot be compiled: {error}") from error
-        return pattern
-
     @model_validator(mode="after")
-    def _queries_are_valid(self) -> Self:
-        for query in [self.query_example, *(golden.query for golden in self.golden)]:
-            if not self.pattern.fullmatch(query):
-                raise ValueError(f"the query {query!r} does not match query_pattern, {self.query_pattern}")
+    def _golden_queries_are_valid(self) -> Self:
+        for golden in self.golden:
+            self.task.require_query(golden.query)
         return self
-
-    @field_validator("alphabet")
-    @classmethod
-    def _has_an_end(cls, alphabet: str) -> str:
-        if END not in alphabet:
-            raise ValueError("the alphabet has no space, the end of an answer")
-        return alphabet
 
     @field_validator("batch_sizes")
     @classmethod
@@ -134,7 +189,7 @@ def verify(folder: Path) -> Verified:
     files = [
         file.relative_to(folder).as_posix() for file in folder.rglob("[!.]*") if file.is_file() and file != checksums
     ]
-    for name in dict.fromkeys(["metadata.json", "saved_model.pb", PREDICT_FILE, DECODE_FILE, *files, *recorded]):
+    for name in dict.fromkeys(["metadata.json", "saved_model.pb", SAMPLES_FILE, *files, *recorded]):
         if DOCUMENTATION.fullmatch(name):
             continue
         if name not in recorded:
@@ -163,3 +218,13 @@ def _read_metadata(file: Path) -> Metadata:
     if (metadata.name, str(metadata.version)) != (file.parent.parent.name, file.parent.name):
         raise ModelUnavailable(f"{file} describes {metadata.name} version {metadata.version}, which is not its folder")
     return metadata
+
+
+def read_samples(folder: Path) -> dict[str, str]:
+    """Read the right answers, by query, from SAMPLES_FILE. Raises ModelUnavailable."""
+    file = folder / SAMPLES_FILE
+    try:
+        samples = [Sample.model_validate_json(line) for line in file.read_bytes().splitlines()]
+    except ValidationError as error:
+        raise ModelUnavailable(f"{file} has a line that is no sample: {error.errors()[0]['msg']}") from error
+    return {sample.query: sample.answer for sample in samples}

@@ -9,7 +9,9 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from service.errors import quoted
-from service.models.metadata import Metadata
+from service.models.metadata import Metadata, Task
+
+SEARCHED_CHARACTERS = 1000  # of a text that is not a query, for the mistake in it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,26 +33,33 @@ def rule_error(sentence: str) -> PydanticCustomError:
 
 
 def _valid_query(text: str, info: ValidationInfo) -> str:
-    """Remove spaces around operands and operator, and check the form that the metadata defines. Raises `rule_error`."""
-    metadata = cast(Limits, info.context).metadata
-    if metadata.pattern.fullmatch(text):
-        return text
-    like = f"like {metadata.query_example!r}"
-    operands = [operand.strip(" ") for operand in text.split("+")]
-    if len(operands) != 2 or not all(re.fullmatch("[0-9]+", operand) for operand in operands):
-        raise rule_error(f"{quoted(text)} is not a query: write two whole numbers with one '+' between, {like}")
-    for operand in operands:
-        if len(operand) > 1 and operand.startswith("0"):
-            raise rule_error(f"the operand {quoted(operand)} has a leading zero: write it without, {like}")
-        # By length first: Python refuses to convert very long numbers.
-        if len(operand) > len(str(metadata.largest_operand)) or int(operand) > metadata.largest_operand:
-            raise rule_error(
-                f"the operand {quoted(operand)} is too large: {metadata.largest_operand} is the largest, {like}"
-            )
-    query = "+".join(operands)
-    if not metadata.pattern.fullmatch(query):
-        raise rule_error(f"{quoted(text)} does not match {metadata.query_pattern}, the form of a query, {like}")
+    """Return the query that the text is, as the task of the metadata defines it. Raises `rule_error`."""
+    task = cast(Limits, info.context).metadata.task
+    query = normalize(text, task)
+    if query is None:
+        raise rule_error(refusal(text, task))
     return query
+
+
+def normalize(text: str, task: Task) -> str | None:
+    """Return the query without the text that the task drops, or None if the text is not a query."""
+    match = task.pattern.fullmatch(text)
+    if match is None:
+        return None
+    return "".join(match.groups("")) if task.pattern.groups else text
+
+
+def refusal(text: str, task: Task) -> str:
+    """The sentence of the first rule that finds its mistake in a text that is not a query, with an example: the text
+    without the mistake if that is a query, or else the example of the task."""
+    start = text[:SEARCHED_CHARACTERS]
+    for rule in task.rules:
+        if match := re.search(rule.pattern, start):
+            sentence, corrected = rule.sentence.replace("{match}", quoted(match.group())), None
+            if rule.replacement is not None:
+                corrected = normalize(re.sub(rule.pattern, rule.replacement, start), task)
+            return f"{sentence}, like {(corrected or task.example)!r}"
+    return f"{quoted(text)} is not a query: write {task.hint}, like {task.example!r}"
 
 
 def _integer(value: object) -> object:

@@ -1,4 +1,4 @@
-"""`python -m service.models.saved_model_check`: compare each version's LiteRT files with its SavedModel.
+"""`python -m service.models.saved_model_check`: compare each version's engine with its SavedModel.
 
 TensorFlow takes seconds and half a gigabyte, so the check runs in a process of its own, once when the service starts
 and once for each SIGHUP. The process prints a JSON object: for the folder of each version a `SavedModelCheck`.
@@ -15,18 +15,20 @@ import numpy as np
 
 from service.errors import ModelUnavailable
 from service.models.artifact import Artifact, load_error
-from service.models.engines.saved_model import Floats, SavedModelEngine
+from service.models.engines import Engine
+from service.models.engines.engine import Floats
+from service.models.engines.saved_model import SavedModelEngine, read_signature_def
 from service.models.native_stderr import log_stderr
 from service.models.repository import for_each_version
 from service.settings import Settings
 
-TOLERANCE = 1e-5  # between LiteRT's probabilities and the SavedModel's: the artifact's contract
+TOLERANCE = 1e-5  # between two computations of a probability: the artifact's contract
 K_BEST = 3  # answers to each golden query that are compared
 
 
 class SavedModelCheck(TypedDict):
-    """The result for one version: `problem` describes a difference between its LiteRT files and its SavedModel, or is
-    None; `signature_def` is the SignatureDef of `serving_default` as protobuf writes it in JSON, or empty."""
+    """The result for one version: `problem` describes a difference between its engine and its SavedModel, or is None;
+    `signature_def` is the SignatureDef of `serving_default` as protobuf writes it in JSON, or empty."""
 
     problem: str | None
     signature_def: dict[str, Any]
@@ -41,10 +43,8 @@ class SavedModelChecks:
     def run(self) -> None:
         """Run the check, and log TensorFlow's output to stderr. Raises ModelUnavailable if the process fails."""
         command = [sys.executable, "-m", __name__]
-        # oneDNN writes to stderr at any log level unless it is off.
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
         checked = subprocess.run(  # noqa: S603  our own command
-            command, env=quiet | os.environ, capture_output=True, text=True, errors="replace", check=False
+            command, capture_output=True, text=True, errors="replace", check=False
         )
         log_stderr(checked.stderr)
         if checked.returncode != 0:
@@ -64,37 +64,44 @@ class SavedModelChecks:
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """Compare both engines on the golden queries, step by step and by the best answers, and return the SignatureDef.
+    """Compare the version's engine with its SavedModel, decoded step by step, on the golden queries, and return the
+    SignatureDef.
 
     Raises ModelUnavailable if the version cannot be loaded, or if a probability differs.
     """
     artifact = Artifact.load(folder)
-    queries = [golden.query for golden in artifact.metadata.golden]
+    engine = artifact.engine
     try:
-        saved_model = SavedModelEngine(folder, artifact.metadata.end)
-        expected = zip(queries, saved_model.decode(queries), saved_model.k_best(queries, K_BEST), strict=True)
-        difference = float(np.max([_largest_difference(artifact, *each) for each in expected]))
-        signature_def = saved_model.signature_def()
+        reference = engine if isinstance(engine, SavedModelEngine) else SavedModelEngine(folder, artifact.metadata)
+        queries = [golden.query for golden in artifact.metadata.golden]
+        difference = float(np.max([largest_difference(engine, reference, query) for query in queries]))
+        signature_def = read_signature_def(folder)
     except Exception as error:
         raise load_error(folder, error) from error
     if not difference <= TOLERANCE:  # true for NaN
         raise ModelUnavailable(
-            f"{folder} has LiteRT files whose probabilities differ from its SavedModel's by up to {difference:.1e}"
+            f"{folder}: probabilities by {engine.name} differ from the SavedModel's by up to {difference:.1e}"
         )
     return signature_def
 
 
-def _largest_difference(artifact: Artifact, query: str, steps: Floats, best: Floats) -> float:
-    """Between LiteRT's probabilities and the SavedModel's, [T, V] and [K_BEST]."""
-    engine = artifact.engine
-    decoded = np.stack(list(engine.decode(query)))
-    found = [probability for _, probability in engine.k_best(query, K_BEST)]
-    differences = [
-        np.abs(engine.predict([query])[0].probabilities - steps),
-        np.abs(decoded - steps[: len(decoded)]),
-        np.abs(np.pad(found, (0, K_BEST - len(found))) - best),
+def largest_difference(engine: Engine, reference: Engine, query: str) -> float:
+    """Between the probabilities of an engine and those of the reference, decoded step by step."""
+    steps = np.stack(list(reference.decode(query)))
+    compared = [
+        (engine.predict([query])[0].steps, steps),
+        (np.stack(list(engine.decode(query))), steps),
+        (_probabilities(engine.k_best(query, K_BEST)), _probabilities(reference.k_best(query, K_BEST))),
     ]
-    return float(np.max([each.max() for each in differences]))
+    return float(np.max([_distance(*pair) for pair in compared]))
+
+
+def _probabilities(best: list[tuple[str, float]]) -> Floats:
+    return np.array([probability for _, probability in best], np.float32)
+
+
+def _distance(one: Floats, other: Floats) -> float:
+    return float(np.abs(one - other).max()) if one.shape == other.shape else np.inf
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 
 from service.errors import DeadlineExceeded, ProblemDocument, QueueFull, http_name
 from service.models.artifact import Artifact
-from service.models.metadata import Metadata
 from service.openapi.examples import EXAMPLES
 from service.openapi.operations import Operation
 from service.rest.media_types import EVENTS, JSON, PROBLEM_JSON
@@ -88,7 +87,7 @@ def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) 
     """Build the document of all documented routes of `app`. The examples have the query of the first artifact."""
     routes = list(_routes(app))
     schemas, components = _schemas(routes, artifacts, max_batch_queries)
-    query = artifacts[0].metadata.query_example
+    query = artifacts[0].metadata.task.example
     paths: dict[str, Any] = {}
     responses: dict[str, Any] = {}
     for route in routes:
@@ -100,7 +99,7 @@ def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) 
         "info": {
             "title": "neural-adder",
             "version": "1",
-            "summary": "A recurrent encoder-decoder that answers addition queries",
+            "summary": "Recurrent encoder-decoders that answer queries character by character",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -114,12 +113,6 @@ def document(app: Flask, artifacts: Sequence[Artifact], max_batch_queries: int) 
             "examples": {name: {"value": example.document} for name, example in EXAMPLES.items()},
         },
     }
-
-
-def query_pattern(metadata: Metadata) -> str:
-    """The pattern of a query with spaces around operands and operator, if the artifact's pattern shows the operator."""
-    operands = metadata.query_pattern.removeprefix("^").removesuffix("$").split(r"\+")
-    return rf"^ *{operands[0]} *\+ *{operands[1]} *$" if len(operands) == 2 else metadata.query_pattern
 
 
 def _routes(app: Flask) -> Iterator[_Route]:
@@ -161,9 +154,9 @@ def _schemas_of_models(artifacts: Sequence[Artifact], max_batch_queries: int) ->
     return {
         "Query": {
             "type": "string",
-            "description": "Spaces around operands and operator are removed.",
-            "pattern": "|".join(dict.fromkeys(query_pattern(metadata) for metadata in served)),
-            "examples": [served[0].query_example],
+            "description": "The model reads the groups of the pattern, joined: text outside of them is removed.",
+            "pattern": "|".join(dict.fromkeys(metadata.task.query_pattern for metadata in served)),
+            "examples": [served[0].task.example],
         },
         "Queries": {"type": "array", "items": {"$ref": f"{COMPONENTS}schemas/Query"}} | length,
         "Batch": {"type": "array"} | length,

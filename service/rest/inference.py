@@ -46,7 +46,7 @@ def resolve_model(
         named = selector.model_dump(exclude_none=True)
         return served, validate(document, schema, served.limits)
     except Problem as problem:
-        example = named | schema.example(served.artifact.metadata.query_example)
+        example = named | schema.example(served.artifact.metadata.task.example)
         raise problem.replace(example=example) from problem
 
 
@@ -83,8 +83,8 @@ def infer_characters(
             break
         yield probabilities
         steps.append(probabilities)
-    alphabet = served.artifact.metadata.alphabet
-    answer = "".join([alphabet[step.argmax()] for step in steps]).rstrip(alphabet[served.artifact.metadata.end])
+    alphabet = served.artifact.metadata.task.characters
+    answer = "".join([alphabet[step.argmax()] for step in steps])
     output = ModelOutput(answer, math.prod([float(step.max()) for step in steps]), np.stack(steps))
     served.observer.answered([query], BatchResult([output], queue_seconds, inference_seconds, 1))
     return output
@@ -103,13 +103,13 @@ def build_response(
         context.stats.add(result)
         [best] = result.outputs
         alternatives = [Alternative(answer=answer, probability=probability) for answer, probability in best]
-    alphabet, model = served.artifact.metadata.alphabet, ModelVersion.of(served.artifact)
+    alphabet, model = served.artifact.metadata.task.characters, ModelVersion.of(served.artifact)
     return PredictResponse.of(body.query, output, body, alphabet, alternatives=alternatives, model=model)
 
 
 def build_batch_response(served: ServedModel, body: BatchRequest, outputs: list[ModelOutput]) -> BatchResponse:
     """Build the response of /predict/batch: an output for each valid query, a problem document for each invalid one."""
-    remaining, alphabet = iter(outputs), served.artifact.metadata.alphabet
+    remaining, alphabet = iter(outputs), served.artifact.metadata.task.characters
     predictions = [
         Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()
         if isinstance(query, InvalidQuery)

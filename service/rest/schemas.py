@@ -20,6 +20,7 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from service.errors import ProblemDocument
 from service.models.artifact import Artifact
+from service.models.engines import EngineName
 from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence
 from service.models.queries import Batch, InvalidQuery, JsonInteger, Queries, Query
@@ -124,7 +125,7 @@ class BatchRequest(OutputOptions):
     @classmethod
     def examples(cls, query: str) -> dict[str, dict[str, Any]]:
         """Bodies for the OpenAPI document, by title."""
-        mixed = {"queries": [query, "1+", query], "on_error": "report"}
+        mixed = {"queries": [query, "", query], "on_error": "report"}
         return {"queries": {"queries": [query, query]}, "problems in their place": mixed}
 
 
@@ -142,10 +143,17 @@ class ModelVersion(BaseModel):
 
 
 class ModelEntry(ModelVersion):
-    """A version that is served, and its accuracy."""
+    """A version that is served, the queries it answers, and its accuracy.
+
+    `hint` completes the sentence "write ...". `truth` is how its answers are checked for the metrics: by the sum of the
+    numbers in the query, by sample answers, or not at all.
+    """
 
     architecture: str
+    engine: EngineName
     query_example: str
+    hint: str
+    truth: Literal["sum", "samples"] | None
     evidence: Evidence | None
 
 
@@ -162,7 +170,10 @@ class ModelsResponse(BaseModel):
                 ModelEntry(
                     **ModelVersion.of(artifact).model_dump(),
                     architecture=artifact.metadata.architecture,
-                    query_example=artifact.metadata.query_example,
+                    engine=artifact.engine.name,
+                    query_example=artifact.metadata.task.example,
+                    hint=artifact.metadata.task.hint,
+                    truth=artifact.metadata.task.truth,
                     evidence=artifact.metadata.evidence,
                 )
                 for artifact in served
@@ -196,13 +207,13 @@ class RunnerUp:
 
 @dataclass(slots=True, kw_only=True)
 class Character(RunnerUp):
-    """A character of the answer, or " " for its end, and the most probable others."""
+    """A character of the answer, or the empty string for its end, and the most probable others."""
 
     runners_up: list[RunnerUp]
 
     @classmethod
-    def of(cls, probabilities: npt.NDArray[np.float32], alphabet: str) -> Self:
-        """The most probable character of the alphabet, from the probabilities [V]."""
+    def of(cls, probabilities: npt.NDArray[np.float32], alphabet: list[str]) -> Self:
+        """The most probable of the characters in `alphabet`, from the probabilities [V]."""
         likeliest = np.argsort(-probabilities, kind="stable")[: 1 + RUNNERS_UP]  # the first of equals, as argmax
         first, *others = [(alphabet[token], float(probabilities[token])) for token in likeliest]
         runners_up = [RunnerUp(character=character, probability=probability) for character, probability in others]
@@ -232,7 +243,7 @@ class Answer:
     characters: list[Character] | None = None
 
     @classmethod
-    def of(cls, query: str, output: ModelOutput, options: OutputOptions, alphabet: str, **more: Any) -> Self:
+    def of(cls, query: str, output: ModelOutput, options: OutputOptions, alphabet: list[str], **more: Any) -> Self:
         """An answer with the fields that the options select; `more` are the fields of a subclass."""
         answer, confidence = output.answer, output.confidence
         if options.min_confidence is not None:
@@ -279,8 +290,8 @@ class Event(TypedDict):
 class ExplainResponse:
     """The response of POST /explain.
 
-    `matrix[i][j]` is by how much the probability of character j of the answer (its end included, if the answer has room
-    for it) falls when character i of the query is hidden from the model.
+    `matrix[i][j]` is by how much the probability of character j of the answer (its end, "", included if the answer has
+    room for it) falls when character i of the query is hidden from the model.
     """
 
     query: str

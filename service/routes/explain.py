@@ -15,8 +15,6 @@ from service.settings import Settings
 
 EXPLAIN_RESPONSE = TypeAdapter(ExplainResponse)
 
-HIDDEN = " "  # the padding behind a query: every alphabet has it
-
 
 def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
     """Explanations by occlusion (Zeiler and Fergus 2014, section 4.2)."""
@@ -38,7 +36,9 @@ def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
 
 
 def _explain(served: ServedModel, query: str, context: RequestContext) -> ExplainResponse:
-    occluded = [query[:place] + HIDDEN + query[place + 1 :] for place in range(len(query))]
+    task = served.artifact.metadata.task
+    # A hidden character is replaced by the padding behind a query.
+    occluded = [query[:place] + task.end + query[place + 1 :] for place in range(len(query))]
     output, *others = infer(served, [query, *occluded], context)
     steps = output.steps  # (T, V)
     tokens = steps.argmax(axis=-1)  # (T,)
@@ -48,7 +48,7 @@ def _explain(served: ServedModel, query: str, context: RequestContext) -> Explai
         answer=output.answer,
         confidence=output.confidence,
         hidden=list(query),
-        characters=[served.artifact.metadata.alphabet[token] for token in tokens],
+        characters=[task.characters[token] for token in tokens],
         matrix=[(steps[places, tokens] - other.probabilities[places, tokens]).tolist() for other in others],
         model=ModelVersion.of(served.artifact),
     )

@@ -39,7 +39,7 @@ def problem_pages_routes(repository: Repository) -> Blueprint:
     def page(title: str, names: list[str]) -> Response:
         query = None
         with suppress(ModelUnavailable):  # without a model, the pages have no such request
-            query = repository.find().artifact.metadata.query_example
+            query = repository.find().artifact.metadata.task.example
         examples = {name: EXAMPLES[name] for name in names}
         return cached(Response(render_template("problem.html", title=title, examples=examples, query=query)))
 

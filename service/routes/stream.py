@@ -32,7 +32,7 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
     @routes.post("")
     @documented("Answer a query character by character", {EVENTS: Event}, QueryRequest, problems=JSON_INFERENCE_ERRORS)
     def post() -> Response:
-        """An event `character` for each character of the answer, or " " for its end, with its probability and
+        """An event `character` for each character of the answer, or "" for its end, with its probability and
         runners-up; then one event `done` with the answer. If inference fails in between, the last event is `problem`.
         """
         return stream(lambda: parse(request, settings.max_body_bytes))
@@ -62,7 +62,7 @@ def _events(artifact: Artifact, query: str, step: Step, steps: Generator[Step, N
     """The events of a stream, from its first step and the generator of the others."""
     try:
         while True:
-            yield _event("character", CHARACTER.dump_json(Character.of(step, artifact.metadata.alphabet)))
+            yield _event("character", CHARACTER.dump_json(Character.of(step, artifact.metadata.task.characters)))
             step = next(steps)
     except StopIteration as end:
         answer, confidence, _ = end.value

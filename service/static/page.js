@@ -6,6 +6,7 @@ const [problem, announcement, result] = ["#problem", "#announcement", "#result"]
 const [characters, summary, heatMap] = ["#characters", "#summary", "#heat-map"].map((id) => document.querySelector(id));
 
 let current = new AbortController();
+let example = query.defaultValue; // of the selected model
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -23,6 +24,7 @@ query.addEventListener("keydown", (event) => {
 });
 
 model.addEventListener("change", () => {
+  if (query.value === example) query.value = model.selectedOptions[0].dataset.example;
   showModel();
   if (!result.hidden) ask();
 });
@@ -56,7 +58,7 @@ async function ask() {
   showProblem("");
   try {
     const response = await post("/predict/stream", body, signal);
-    showQuery(body.query);
+    startAnswer(body.query);
     for await (const { name, data } of events(response)) {
       if (name === "problem") throw new Error(data.detail);
       if (name === "character") characters.append(characterItem(data));
@@ -111,19 +113,24 @@ function showProblem(sentence, complete = false) {
   if (sentence && !complete) result.hidden = true;
 }
 
-/** Show the query above an empty answer. */
 function showQuery(text) {
   const tiles = result.querySelector(".query");
-  const withoutSpaces = [...text.replaceAll(" ", "")];
-  tiles.setAttribute("aria-label", `Query ${withoutSpaces.join("")}`);
-  tiles.replaceChildren(...withoutSpaces.map((character) => element("span", "tile", character)));
+  tiles.setAttribute("aria-label", `Query ${text}`);
+  tiles.replaceChildren(...[...text].map((character) => element("span", "tile", character)));
+}
+
+/** Show the query as it was typed, above an empty answer. */
+function startAnswer(text) {
+  showQuery(text);
   characters.replaceChildren();
   summary.textContent = announcement.textContent = "";
   heatMap.hidden = true;
   result.hidden = false;
 }
 
+/** Show the query as the model has read it, and the figures of the answer. */
 function showPrediction({ query, answer, confidence, model }, milliseconds) {
+  showQuery(query);
   const by = `${model.name}, version ${model.version}`;
   const percentage = percent(confidence);
   summary.textContent = `Confidence ${percentage}, by ${by}, in ${milliseconds.toFixed(0)} ms.`;
@@ -150,10 +157,10 @@ function setProbability(target, probability) {
   target.querySelector(".probability").textContent = percent(probability);
 }
 
-/** Show a character; a space is the end of an answer. */
+/** Show a character; the empty string is the end of an answer. */
 function setCharacter(target, character) {
-  target.textContent = character === " " ? "end" : character;
-  target.classList.toggle("end", character === " ");
+  target.textContent = character || "end";
+  target.classList.toggle("end", character === "");
 }
 
 /** Show the heat map: a column for each character of the query, a row for each character of the answer. */
@@ -208,14 +215,16 @@ function showCommand() {
 }
 
 function showModel() {
-  document.querySelector("#largest").textContent = model.selectedOptions[0].dataset.largest;
+  const { dataset } = model.selectedOptions[0];
+  example = dataset.example;
+  document.querySelector("#hint").textContent = dataset.hint;
   for (const card of document.querySelectorAll(".model")) card.hidden = card.dataset.model !== model.value;
   showCommand();
 }
 
 const parameters = new URLSearchParams(location.search);
 if ([...model.options].some(({ value }) => value === parameters.get("model"))) model.value = parameters.get("model");
-if (parameters.has("query")) query.value = parameters.get("query");
+query.value = parameters.get("query") ?? model.selectedOptions[0].dataset.example;
 document.querySelector("#copy").hidden = false;
 showModel();
 if (parameters.has("query")) ask();

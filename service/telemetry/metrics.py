@@ -1,5 +1,6 @@
 """Prometheus metrics: of requests, of each model version, and of the workers."""
 
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -10,7 +11,7 @@ from service.models.artifact import Artifact
 from service.models.batcher import BatchResult
 from service.models.engines.model_output import ModelOutput
 from service.models.repository import ServedModel
-from service.telemetry.accuracy import AccuracyMonitor
+from service.telemetry.accuracy import AccuracyMonitor, RightAnswer, right_answer_of
 from service.telemetry.multiprocess import FastCounter, FastHistogram, all_workers
 from service.telemetry.records import RequestStats
 
@@ -50,12 +51,17 @@ class Metrics:
             "request_failures", "Calls of the model that returned no output, by reason.", [*MODEL, "reason"], **common
         )
         self.answers = FastCounter(
-            "answers", "Answers, compared with the true sum.", [*MODEL, "digits", "outcome"], **common
+            "answers",
+            "Answers whose right answer is known by the truth of the model's task, by the length of the query.",
+            [*MODEL, "query_length", "outcome"],
+            **common,
         )
         self.dropped = FastCounter(
-            "answers_dropped", "Answers that were not compared with the true sum, for lack of time.", MODEL, **common
+            "answers_dropped", "Answers that were not compared with right answers, for lack of time.", MODEL, **common
         )
-        self.model_info = Gauge("model_info", "The model versions.", [*MODEL, "sha256", "architecture"], **equal)
+        self.model_info = Gauge(
+            "model_info", "The model versions.", [*MODEL, "sha256", "architecture", "engine", "truth"], **equal
+        )
         self.exact_match = Gauge(
             "artifact_exact_match", "Share of right answers in the evaluation.", [*MODEL, "part"], **equal
         )
@@ -64,12 +70,13 @@ class Metrics:
         """Create the metrics of a version, when it is loaded."""
         metadata = artifact.metadata
         model, version = metadata.name, str(metadata.version)
-        self.model_info.labels(model, version, artifact.sha256, metadata.architecture).set(1)
+        engine, truth = artifact.engine.name, metadata.task.truth or "none"
+        self.model_info.labels(model, version, artifact.sha256, metadata.architecture, engine, truth).set(1)
         if metadata.evidence is not None:
             for part in ("domain", "train", "validation", "held_out"):
                 share: float = getattr(metadata.evidence, part).exact_match
                 self.exact_match.labels(model, version, part).set(share)
-        return ModelMetrics(self, model, version)
+        return ModelMetrics(self, model, version, right_answer_of(artifact))
 
     def observe_request(self, stats: RequestStats) -> None:
         """Record a request at its end."""
@@ -116,7 +123,8 @@ class RequestMetrics:
 class ModelMetrics:
     """The metrics of one version: the observer of its batcher. Each counter starts at 0 when the version is loaded."""
 
-    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+    def __init__(self, metrics: Metrics, model: str, version: str, right_answer: RightAnswer | None) -> None:
+        """Without `right_answer`, no answer is compared."""
         self._queries = metrics.queries.labels(model, version)
         self._dropped = metrics.dropped.labels(model, version)
         self._queue_duration = metrics.queue_duration.labels(model, version)
@@ -128,8 +136,8 @@ class ModelMetrics:
             for failure in FAILURES
         }
         self._answers_by_labels, self._labels = metrics.answers, (model, version)
-        self._answers: dict[str, tuple[FastCounter, FastCounter]] = {}
-        self._accuracy = AccuracyMonitor(self._compared)
+        self._answers: dict[int, tuple[FastCounter, FastCounter]] = {}
+        self._accuracy = None if right_answer is None else AccuracyMonitor(right_answer, self._compared)
 
     def called(self, batch_size: int) -> None:
         """Record the number of queries in a batch: a call of the model that requests can share."""
@@ -144,19 +152,17 @@ class ModelMetrics:
         self._queries.inc(len(queries))
         self._queue_duration.observe(result.queue_seconds)
         self._inference_duration.observe(result.inference_seconds)
-        if not self._accuracy.add(queries, result.outputs):
+        if self._accuracy is not None and not self._accuracy.add(queries, result.outputs):
             self._dropped.inc(len(queries))
 
     def failed(self, problem: Problem) -> None:
         """Record why a request has no output."""
         self._failures[problem.name].inc()
 
-    def _compared(self, digits: str, right: int, wrong: int) -> None:
-        children = self._answers.get(digits)
+    def _compared(self, query_length: int, right: int, wrong: int) -> None:
+        children = self._answers.get(query_length)
         if children is None:
-            children = self._answers[digits] = (
-                self._answers_by_labels.labels(*self._labels, digits, "right"),
-                self._answers_by_labels.labels(*self._labels, digits, "wrong"),
-            )
+            labelled = partial(self._answers_by_labels.labels, *self._labels, str(query_length))
+            children = self._answers[query_length] = labelled("right"), labelled("wrong")
         children[0].inc(right)
         children[1].inc(wrong)

@@ -30,7 +30,7 @@ def test_every_option_of_a_prediction(client: Client) -> None:
     answer = client.predict("12 + 5", characters=True, alternatives=3, min_confidence=0.5)
     assert (answer.query, answer.answer, answer.abstained) == ("12+5", "17", False)
     assert answer.characters is not None
-    assert [character.character for character in answer.characters] == ["1", "7", " "]
+    assert [character.character for character in answer.characters] == ["1", "7", ""]
     assert answer.alternatives is not None
     assert answer.alternatives[0].answer == "17"
     assert answer.confidence == pytest.approx(answer.alternatives[0].probability, abs=1e-4)
@@ -70,7 +70,7 @@ def test_a_stream_gives_the_same_as_a_prediction(client: Client) -> None:
 
 def test_an_explanation(client: Client) -> None:
     explanation = client.explain("12+5")
-    assert (explanation.hidden, explanation.characters) == (list("12+5"), ["1", "7", " "])
+    assert (explanation.hidden, explanation.characters) == (list("12+5"), ["1", "7", ""])
     assert [len(row) for row in explanation.matrix] == [3, 3, 3, 3]
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.end_to_end.conftest import Service
 
 ANSWERS = {"123+456": "579", " 9 + 1": "10", "999+999": "1998"}
-NOT_A_QUERY = "'x' is not a query: write two whole numbers with one '+' between, like '123+456'"
+NOT_A_QUERY = "'x' is not a query: write two whole numbers with one '+' between them, each at most 999, like '123+456'"
 
 
 @pytest.fixture(scope="module")

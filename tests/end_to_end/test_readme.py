@@ -29,7 +29,10 @@ TEXTS = {file: (ROOT / file).read_text() for file in FILES}
 README, SERVICE, DEPLOY, TRAINING, CONTRIBUTING = TEXTS.values()
 BLOCK = re.compile(r"^```(?:sh|python)\n(.*?)\n```\n(?:\n```(?:json|text)\n(.*?)\n```\n)?", re.MULTILINE | re.DOTALL)
 BLOCKS = {file: BLOCK.findall(text) for file, text in TEXTS.items()}
-CURLS: list[tuple[str, str]] = [block for blocks in BLOCKS.values() for block in blocks if "curl" in block[0]]
+OWN = BLOCKS["training/README.md"][3:]  # the blocks of "Serve a network of your own"
+CURLS: list[tuple[str, str]] = [
+    block for blocks in BLOCKS.values() for block in blocks if "curl" in block[0] and block not in OWN
+]
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -116,7 +119,7 @@ def test_every_block_is_known() -> None:
     first_words = {
         file: [command.split()[:3] for command, _ in blocks if "curl" not in command] for file, blocks in BLOCKS.items()
     }
-    retrain = metadata.read(ROOT / "model_artifacts" / "cho2014" / "1").provenance.command
+    retrain = json.loads((ROOT / "model_artifacts/cho2014/1/metadata.json").read_text())["provenance"]["command"]
     assert first_words == {
         "README.md": [["make", "serve"], ["docker-compose", "up"], ["make", "test"]],
         "service/README.md": [["from", "service.client", "import"], [".venv/bin/python", "-m", "service"]],
@@ -128,7 +131,14 @@ def test_every_block_is_known() -> None:
             ["password=$(openssl", "rand", "-hex"],
             ["prometheus", "--config.file=service/deploy/prometheus.yml"],
         ],
-        "training/README.md": [["make", "train"], ["make", "evaluate"], f".venv/bin/{retrain}".split()[:3]],
+        "training/README.md": [
+            ["make", "train"],
+            ["make", "evaluate"],
+            f".venv/bin/{retrain}".split()[:3],
+            ["cat", ">", "training/tasks/sorting.py"],
+            [".venv/bin/python", "-m", "training"],
+            ["from", "pathlib", "import"],
+        ],
         "CONTRIBUTING.md": [["make", "test"]],
     }
     assert BLOCKS["training/README.md"][2][0].splitlines()[0] == f".venv/bin/{retrain}"
@@ -212,6 +222,38 @@ def test_evaluate_prints_what_the_readme_says(clone: Clone) -> None:
     assert len(lines) == 19
     for line in lines:
         assert line in output.splitlines()
+
+
+@pytest.mark.usefixtures("curl")
+def test_a_network_of_ones_own_is_served_as_shown(clone: Clone) -> None:
+    """All blocks, in their order; the service is started before it is asked."""
+    create, train, ask, (ask_badly, refusal), by_keras = OWN
+    models = clone.folder / "model_artifacts"
+    again = replace(clone, port=free_port())
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=clone.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def answer(command: str) -> Any:
+        return json.loads(run("bash", "-c", command.replace("localhost:8000", f"127.0.0.1:{again.port}")))
+
+    clone.make(".venv/training.installed").communicate()
+    try:
+        run("bash", "-ec", f"{create[0]}\n{train[0]}")
+        run(".venv/bin/python", "-c", by_keras[0])
+        serving, _ = again.serve()
+        try:
+            response = answer(ask[0])
+            assert (response["query"], response["model"]["name"]) == ("ebbac", "sorter")
+            assert answer(ask[0].replace("sorter", "sorter-by-keras"))["answer"] == response["answer"]
+            assert answer(ask_badly) == json.loads(refusal)
+        finally:
+            stop(serving)
+    finally:
+        for name in ("sorter", "sorter-by-keras"):
+            shutil.rmtree(models / name, ignore_errors=True)
 
 
 def test_make_help_has_a_line_for_every_target(clone: Clone) -> None:

@@ -15,18 +15,33 @@ from flask.testing import FlaskClient
 
 from service.app import create_app
 from service.models.engines.model_output import ModelOutput
-from service.models.metadata import Evidence, Golden, Margin, Metadata, Part
+from service.models.metadata import Evidence, Golden, Margin, Metadata, Part, Rule, Task
 from service.settings import Settings
 
+TASK = Task(
+    name="addition",
+    alphabet="0123456789+ ",
+    end=" ",
+    query_pattern=r"^ *(0|[1-9][0-9]{0,2}) *(\+) *(0|[1-9][0-9]{0,2}) *$",
+    rules=[
+        Rule(
+            pattern="(?<![0-9])0+([0-9]+)",
+            sentence="the operand {match} has a leading zero: write it without",
+            replacement=r"\1",
+        ),
+        Rule(pattern="[0-9]{4,}", sentence="the operand {match} is too large: 999 is the largest"),
+    ],
+    hint="two whole numbers with one '+' between them, each at most 999",
+    example="123+456",
+    truth="sum",
+)
+
 METADATA = Metadata(
-    format_version=4,
+    format_version=5,
     name="adder",
     version=1,
     architecture="repeat_vector",
-    alphabet="0123456789+ ",
-    largest_operand=999,
-    query_pattern=r"^(0|[1-9][0-9]{0,2})\+(0|[1-9][0-9]{0,2})$",
-    query_example="123+456",
+    task=TASK,
     batch_sizes=[1, 8],
     golden=[Golden(query="123+456", answer="579")],
     evidence=None,
@@ -35,6 +50,7 @@ METADATA = Metadata(
 HALF = Part(queries=4, wrong=2, exact_match=0.5)
 EVIDENCE = Evidence(
     domain=HALF,
+    is_sample=False,
     train=HALF,
     validation=HALF,
     held_out=HALF,
@@ -60,6 +76,8 @@ class StandIn:
 
     metadata = METADATA
     sha256 = SHA256
+    name = "litert"
+    answer_length = 4
     signature_def: ClassVar[dict[str, Any]] = {
         "inputs": {"query": tensor_info("DT_STRING", -1)},
         "outputs": {
@@ -81,7 +99,7 @@ class StandIn:
     def answer(self, query: str) -> ModelOutput:
         answer = query.split("+")[0][:4]  # also of a query in which /explain has hidden a character
         probabilities = np.tile(np.linspace(0.06, 0.03, 12, dtype=np.float32), (4, 1))
-        probabilities[range(4), [METADATA.alphabet.index(character) for character in answer.ljust(4)]] = 0.5
+        probabilities[range(4), [TASK.alphabet.index(character) for character in answer.ljust(4)]] = 0.5
         return ModelOutput(answer, 0.5 ** min(len(answer) + 1, 4), probabilities)
 
     def decode(self, query: str) -> Iterator[npt.NDArray[np.float32]]:
@@ -124,12 +142,30 @@ def broken_client(tmp_path: Path) -> FlaskClient:
     return create_app(Settings(artifacts=tmp_path)).test_client()
 
 
+def with_task(**changes: Any) -> Metadata:
+    """METADATA with some fields of its task changed."""
+    return METADATA.model_copy(update={"task": Task(**TASK.model_dump() | changes)})
+
+
 def edit_metadata(artifact: Path, **changes: Any) -> None:
     """Change the metadata and its checksum: an artifact that was exported with these values."""
     file, checksums = artifact / "metadata.json", artifact / "checksums.txt"
     before = hashlib.sha256(file.read_bytes()).hexdigest()
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     checksums.write_text(checksums.read_text().replace(before, hashlib.sha256(file.read_bytes()).hexdigest()))
+
+
+def edit_task(artifact: Path, **changes: Any) -> None:
+    """Change the task in the metadata, as `edit_metadata` does."""
+    edit_metadata(artifact, task=json.loads((artifact / "metadata.json").read_text())["task"] | changes)
+
+
+def remove_files(artifact: Path, *names: str) -> None:
+    """Remove files and their checksums: an artifact that was exported without them."""
+    for name in names:
+        (artifact / name).unlink()
+    lines = (artifact / "checksums.txt").read_text().splitlines(keepends=True)
+    (artifact / "checksums.txt").write_text("".join(line for line in lines if line.split()[1] not in names))
 
 
 class Clock:

@@ -1,59 +1,73 @@
 """TensorFlow: runs a version's SavedModel, the source of its LiteRT files.
 
-Only the check at the start imports TensorFlow: it takes seconds and half a gigabyte, and serving needs neither.
+TensorFlow takes seconds to import and half a gigabyte. Where LiteRT answers, only the check at the start imports it.
 """
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from service.models.engines.engine import Engine, EngineName, Floats, Tokens
+from service.models.engines.model_output import ModelOutput
+from service.models.metadata import Metadata
 
 
-class SavedModelEngine:
-    """The signatures of a SavedModel."""
+class SavedModelEngine(Engine):
+    """The signatures of a SavedModel. Each batch size is compiled by XLA at its first call."""
 
-    def __init__(self, folder: Path, end: int) -> None:
-        """`end` is the token that ends an answer. Raises TensorFlow's errors for a bad file."""
+    name: ClassVar[EngineName] = "saved_model"
+
+    def __init__(self, folder: Path, metadata: Metadata) -> None:
+        """Raises TensorFlow's errors for a bad file."""
+        super().__init__(folder, metadata)
+        # oneDNN writes to stderr at any log level unless it is off.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         import tensorflow as tf
 
-        self._tf = tf
-        self._folder = folder
-        self._end = end
+        self._tensor = tf.constant
         self._signatures = tf.saved_model.load(str(folder)).signatures
+        outputs = self._signatures["serving_default"].structured_outputs
+        self.answer_length = int(outputs["probabilities"].shape[1])
 
-    def decode(self, queries: list[str]) -> Floats:
-        """The probabilities, float32 [B, T, V], of the most probable characters, decoded one step after the other."""
-        tf, signatures = self._tf, self._signatures
-        length = signatures["serving_default"].structured_outputs["probabilities"].shape[1]
-        state = signatures["encode"](query=tf.constant(queries))["state"]
-        previous, steps = tf.constant([self._end] * len(queries)), []
-        for _ in range(length):
-            returned = signatures["decode_step"](state=state, previous=previous)
-            state, probabilities = returned["state"], returned["probabilities"]
-            previous = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-            steps.append(probabilities.numpy())
-        return np.stack(steps, axis=1)
+    def _predict(self, queries: list[str], batch_size: int) -> list[ModelOutput]:
+        padded = queries + queries[:1] * (batch_size - len(queries))
+        returned = self._signatures["serving_default"](query=self._tensor(padded))
+        answers, confidence, probabilities = [returned[name].numpy() for name in ModelOutput._fields]
+        texts = [answer.decode("ascii") for answer in answers[: len(queries)].tolist()]
+        return list(map(ModelOutput, texts, confidence.tolist(), probabilities))
 
-    def k_best(self, queries: list[str], k: int) -> Floats:
-        """The probabilities, float32 [B, k], of the `k` best answers; 0 for an answer that does not exist."""
-        tf = self._tf
-        returned = self._signatures["k_best"](query=tf.constant(queries), k=tf.constant(k))
-        probabilities: Floats = np.exp(returned["log_probabilities"].numpy())
-        return probabilities
+    def encode(self, queries: list[str]) -> Floats:
+        """Return the decoder's first state for each query: [B, S]."""
+        state: Floats = self._signatures["encode"](query=self._tensor(queries))["state"].numpy()
+        return state
 
-    def signature_def(self) -> dict[str, Any]:
-        """The SignatureDef of `serving_default`, as protobuf writes it in JSON."""
-        from google.protobuf.json_format import MessageToDict
-        from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    def decode_step(self, state: Floats, previous: Tokens) -> tuple[Floats, Floats]:
+        """Decode one character, as `Engine.decode_step` describes."""
+        returned = self._signatures["decode_step"](state=self._tensor(state), previous=self._tensor(previous))
+        return returned["probabilities"].numpy(), returned["state"].numpy()
 
-        [graph] = SavedModel.FromString((self._folder / "saved_model.pb").read_bytes()).meta_graphs
-        # With empty fields, as TensorFlow Serving returns it.
-        signature: dict[str, Any] = MessageToDict(
-            graph.signature_def["serving_default"],
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-        )
-        return signature
+    def k_best(self, query: str, k: int) -> list[tuple[str, float]]:
+        """Return up to `k` of the most probable answers with their probabilities, the best first."""
+        returned = self._signatures["k_best"](query=self._tensor([query]), k=self._tensor(k))
+        totals, answers = returned["log_probabilities"][0].numpy(), returned["answers"][0].numpy()
+        found = np.isfinite(totals)  # minus infinity marks an answer that does not exist
+        texts = [answer.decode("ascii") for answer in answers[found].tolist()]
+        return list(zip(texts, np.exp(totals[found]).tolist(), strict=True))
+
+
+def read_signature_def(folder: Path) -> dict[str, Any]:
+    """Return the SignatureDef of `serving_default`, as protobuf writes it in JSON."""
+    from google.protobuf.json_format import MessageToDict
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    [graph] = SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs
+    # With empty fields, as TensorFlow Serving returns it.
+    signature: dict[str, Any] = MessageToDict(
+        graph.signature_def["serving_default"],
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+    )
+    return signature

@@ -7,16 +7,24 @@ import pytest
 
 from service.errors import ModelUnavailable
 from service.models import saved_model_check
-from service.models.metadata import DECODE_FILE, DOCUMENTATION, END, PREDICT_FILE, Metadata, verify
+from service.models.metadata import (
+    DECODE_FILE,
+    DOCUMENTATION,
+    PREDICT_FILE,
+    SAMPLES_FILE,
+    Metadata,
+    read_samples,
+    verify,
+)
 from service.settings import NAME
-from tests.service.conftest import edit_metadata
-from training import export, litert, task
+from tests.service.conftest import edit_metadata, edit_task
+from training import engines, export
 from training import metadata as training_metadata
 
 
 def test_a_complete_artifact_is_verified(barely_trained: Path) -> None:
     verified = verify(barely_trained)
-    assert verified.metadata.query_example == "123+456"
+    assert verified.metadata.task.example == "123+456"
     assert verified.sha256 == hashlib.sha256((barely_trained / "checksums.txt").read_bytes()).hexdigest()
 
 
@@ -39,7 +47,8 @@ class TestTwins:
         assert f"^{NAME}$" == training_metadata.NAME_PATTERN
 
     def test_the_files_have_the_same_names(self, artifact: Path) -> None:
-        assert (litert.SERVING, litert.DECODING) == (PREDICT_FILE, DECODE_FILE)
+        assert (engines.SERVING, engines.DECODING) == (PREDICT_FILE, DECODE_FILE)
+        assert export.SAMPLES_FILE == SAMPLES_FILE
         metadata = training_metadata.read(artifact)
         for name in ("metadata.json", "checksums.txt"):
             (artifact / name).unlink()
@@ -49,9 +58,6 @@ class TestTwins:
     def test_the_same_files_are_documentation(self) -> None:
         # `evaluate` and `compare` write metadata.json, too; the service compares it with its checksum.
         assert training_metadata.MUTABLE.pattern == rf"metadata\.json|{DOCUMENTATION.pattern}"
-
-    def test_the_end_of_an_answer_is_the_same_character(self) -> None:
-        assert task.ALPHABET[task.PAD] == END
 
     def test_probabilities_have_the_same_tolerance(self) -> None:
         assert export.TOLERANCE == saved_model_check.TOLERANCE
@@ -91,10 +97,8 @@ def test_a_file_without_a_checksum_is_named(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format_version": 2}, "format_version: Input should be 4"),
-        ({"largest_operand": "999"}, "largest_operand: Input should be a valid integer"),
+        ({"format_version": 4}, "format_version: Input should be 5"),
         ({"batch_sizes": [8, 1]}, "batch_sizes: Value error, batch sizes must be positive and ascend"),
-        ({"query_pattern": "[0-9]+"}, "the query '123+456' does not match query_pattern"),
         ({"batch_sizes": []}, "batch_sizes: List should have at least 1 item"),
         ({"version": 2}, "describes adder version 2, which is not its folder"),
     ],
@@ -103,6 +107,33 @@ def test_metadata_that_breaks_the_contract_is_refused(artifact: Path, changes: d
     edit_metadata(artifact, **changes)
     with pytest.raises(ModelUnavailable, match=re.escape(reason)):
         verify(artifact)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"truth": "product"}, "task.truth: Input should be 'sum' or 'samples'"),
+        ({"alphabet": "00123456789+ "}, "the alphabet must consist of different ASCII characters"),
+        ({"alphabet": "0123456789+ é"}, "the alphabet must consist of different ASCII characters"),
+        ({"end": "$"}, "the alphabet does not have '$', the end of an answer"),
+        ({"query_pattern": "[0-9]+"}, "the query '123+456' does not match query_pattern"),
+        ({"query_pattern": r"([0-9]+)\+[0-9]+"}, "drop a part of the query '123+456'"),
+        (
+            {"rules": [{"pattern": "(", "sentence": "wrong"}]},
+            "task.rules.0.pattern: Value error, the pattern cannot",
+        ),
+    ],
+)
+def test_a_task_that_breaks_the_contract_is_refused(artifact: Path, changes: dict[str, Any], reason: str) -> None:
+    edit_task(artifact, **changes)
+    with pytest.raises(ModelUnavailable, match=re.escape(reason)):
+        verify(artifact)
+
+
+def test_a_damaged_sample_is_named(artifact: Path) -> None:
+    (artifact / "samples.ndjson").write_text('{"query": "1+1", "answer": 2}\n')
+    with pytest.raises(ModelUnavailable, match=r"samples\.ndjson has a line that is no sample: Input should be a"):
+        read_samples(artifact)
 
 
 def test_the_model_card_and_its_pictures_are_not_compared(artifact: Path) -> None:
@@ -116,6 +147,6 @@ def test_the_model_card_and_its_pictures_are_not_compared(artifact: Path) -> Non
 
 @pytest.mark.parametrize("pattern", ["(", "^a{99999999999999999999}$", "(" * 5000 + ")" * 5000])
 def test_a_pattern_that_cannot_be_compiled_is_refused(artifact: Path, pattern: str) -> None:
-    edit_metadata(artifact, query_pattern=pattern)
-    with pytest.raises(ModelUnavailable, match="query_pattern: Value error, the pattern cannot be compiled"):
+    edit_task(artifact, query_pattern=pattern)
+    with pytest.raises(ModelUnavailable, match=r"task\.query_pattern: Value error, the pattern cannot be compiled"):
         verify(artifact)

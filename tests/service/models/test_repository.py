@@ -21,7 +21,7 @@ class EmptyArtifact:
             raise ModelUnavailable(f"{folder} is broken")
         self.metadata: Metadata = METADATA.model_copy(update={"name": folder.parent.name, "version": int(folder.name)})
         self.sha256 = SHA256
-        self.engine: Any = type("Engine", (), {"predict": None})
+        self.engine: Any = type("Engine", (), {"predict": None, "name": "litert", "answer_length": 4})
 
 
 def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:

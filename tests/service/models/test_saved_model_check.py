@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.errors import ModelUnavailable
 from service.models import saved_model_check
 from service.models.engines.litert import LiteRTEngine
+from service.models.engines.saved_model import SavedModelEngine
 from service.models.saved_model_check import SavedModelChecks
 from tests.conftest import ROOT, newest
+from tests.service.conftest import remove_files
 from training import metadata
 
 
@@ -36,7 +39,7 @@ def test_the_files_of_shipped_models_agree(name: str) -> None:
 
 
 def test_files_that_differ_are_refused(differing: Path) -> None:
-    with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
+    with pytest.raises(ModelUnavailable, match=r"/1: probabilities by litert differ from the SavedModel's"):
         saved_model_check.check(differing)
 
 
@@ -44,14 +47,22 @@ def test_the_decoder_of_another_model_is_refused(artifact: Path, shipped: Path) 
     original_metadata = metadata.read(artifact)
     shutil.copy(shipped / "decoding.tflite", artifact)
     metadata.write(artifact, original_metadata)
-    with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
+    with pytest.raises(ModelUnavailable, match=r"/1: probabilities by litert differ from the SavedModel's"):
         saved_model_check.check(artifact)
 
 
 def test_other_k_best_answers_are_refused(barely_trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LiteRTEngine, "k_best", lambda *_: [("1", 1.0)])
-    with pytest.raises(ModelUnavailable, match=r"/1 has LiteRT files whose probabilities differ from its SavedModel's"):
+    with pytest.raises(ModelUnavailable, match=r"/1: probabilities by litert differ from the SavedModel's"):
         saved_model_check.check(barely_trained)
+
+
+def test_a_version_without_litert_files_is_checked(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_files(artifact, "serving_bytes.tflite", "decoding.tflite")
+    assert saved_model_check.check(artifact)["method_name"] == "tensorflow/serving/predict"
+    monkeypatch.setattr(SavedModelEngine, "decode", lambda *_: iter([np.zeros(12, np.float32)]))
+    with pytest.raises(ModelUnavailable, match=r"/1: probabilities by saved_model differ from the SavedModel's"):
+        saved_model_check.check(artifact)
 
 
 def test_the_check_prints_versions_that_differ(differing: Path) -> None:
@@ -59,7 +70,7 @@ def test_the_check_prints_versions_that_differ(differing: Path) -> None:
     assert result.returncode == 0
     [(folder, checked)] = json.loads(result.stdout).items()
     assert folder == str(differing)
-    assert "differ from its SavedModel's" in checked["problem"]
+    assert "differ from the SavedModel's" in checked["problem"]
     assert checked["signature_def"] == {}
 
 

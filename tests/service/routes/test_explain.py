@@ -5,7 +5,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.models.engines.model_output import ModelOutput
-from tests.service.conftest import METADATA, SHA256, StandIn, app_of
+from tests.service.conftest import SHA256, TASK, StandIn, app_of
 
 
 class Copying(StandIn):
@@ -14,10 +14,10 @@ class Copying(StandIn):
     def answer(self, query: str) -> ModelOutput:
         probabilities = np.zeros((4, 12), np.float32)
         for place, character in enumerate(query[:2]):
-            probabilities[place, METADATA.alphabet.index(character)] = 0.8
+            probabilities[place, TASK.alphabet.index(character)] = 0.8
             if character == " ":
                 probabilities[place] = 0.1
-        probabilities[2:, METADATA.alphabet.index(" ")] = 1
+        probabilities[2:, TASK.alphabet.index(" ")] = 1
         return ModelOutput(query[:2], 0.64, probabilities)
 
 
@@ -31,7 +31,7 @@ def test_the_matrix_has_the_falls_of_the_probabilities(tmp_path: Path) -> None:
         "answer": "12",
         "confidence": 0.64,
         "hidden": ["1", "2", "+", "3"],
-        "characters": ["1", "2", " "],
+        "characters": ["1", "2", ""],
         "model": {"name": "adder", "version": 1, "sha256": SHA256},
     }
 

@@ -28,7 +28,10 @@ def test_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
         "version": 1,
         "sha256": SHA256,
         "architecture": "repeat_vector",
+        "engine": "litert",
         "query_example": "123+456",
+        "hint": "two whole numbers with one '+' between them, each at most 999",
+        "truth": "sum",
         "evidence": None,
     }
     assert (other["name"], other["architecture"], other["evidence"]) == ("other", "cho2014", EVIDENCE.model_dump())

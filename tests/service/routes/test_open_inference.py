@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from tests.service.conftest import StandIn
+from tests.service.conftest import TASK, StandIn
 
 INFER = "/v2/models/adder/infer"
 LENGTH = "Inference-Header-Content-Length"
@@ -201,7 +201,7 @@ def test_a_server_without_a_model_is_not_ready(broken_client: FlaskClient) -> No
         assert refusal(broken_client.get(path)) == (503, "no model could be loaded: see the log of the service")
 
 
-NOT_A_QUERY = "'x' is not a query: write two whole numbers with one '+' between, like '123+456'"
+NOT_A_QUERY = f"'x' is not a query: write {TASK.hint}, like '123+456'"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,10 @@ def test_the_page_shows_the_model_with_its_figures(pictured: FlaskClient) -> Non
     response = pictured.get("/")
     assert (response.status_code, response.content_type) == (200, "text/html; charset=utf-8")
     for shown in [
-        '<option value="adder/1" data-largest="999">adder, version 1</option>',
+        '<option value="adder/1" data-example="123+456" data-hint="two whole numbers',
+        'Write <span id="hint">two whole numbers with one &#39;+&#39; between them',
+        "Each answer is compared with the sum of the numbers",
+        "engine <code>litert</code>",
         'value="123+456"',
         SHA256,
         "wrong answers, out of all 4 queries</dt>\n      <dd>2</dd>",

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.service.conftest import METADATA, StandIn, app_loading, app_of
+from tests.service.conftest import METADATA, TASK, StandIn, app_loading, app_of
 
 PREDICT = "/v1/models/adder:predict"
 FORM = "application/x-www-form-urlencoded"  # the content type of `curl -d`
@@ -154,7 +154,9 @@ def test_no_version_has_a_label(client: FlaskClient) -> None:
         assert refusal(client, b"{}", path) == (400, "Unrecognized servable version label: stable")
 
 
-NOT_A_QUERY = "'1-1' is not a query: write two whole numbers with one '+' between, like '123+456'"
+NOT_A_QUERY = (
+    "'1-1' is not a query: write two whole numbers with one '+' between them, each at most 999, like '123+456'"
+)
 FAILED = "Failed to process element: 0 of 'instances' list."
 
 
@@ -211,7 +213,7 @@ FAILED = "Failed to process element: 0 of 'instances' list."
         ('{"inputs": ["1-1"]}', f"#/inputs/0: {NOT_A_QUERY}"),
         (
             '{"instances": [{"b64": "/ys="}]}',
-            "#/instances/0: '\\\\xff+' is not a query: write two whole numbers with one '+' between, like '123+456'",
+            f"#/instances/0: '\\\\xff+' is not a query: write {TASK.hint}, like '123+456'",
         ),
         ('{"instances": ["1+1"], "instances": ["2+2"]}', "the key 'instances' appears twice"),
     ],

@@ -1,9 +1,8 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,7 +15,7 @@ from service.models.metadata import Evidence, Margin, Part
 from service.telemetry import accuracy
 from service.telemetry.metrics import Metrics
 from service.telemetry.records import RequestStats
-from tests.service.conftest import METADATA, SHA256, StandIn, app_of, wait_until
+from tests.service.conftest import METADATA, SHA256, StandIn, app_of, wait_until, with_task
 
 PREDICT = {"model": "adder", "version": "1", "route": "/predict"}
 
@@ -122,11 +121,33 @@ def test_a_full_queue_and_a_passed_deadline_are_counted(tmp_path: Path) -> None:
     assert metric_value(client, "adder_queries_total") == 0
 
 
-def test_answers_are_counted_by_the_digits_of_their_operands(client: FlaskClient) -> None:
+def test_answers_are_counted_by_the_length_of_the_query(client: FlaskClient) -> None:
     client.post("/predict/batch", json={"queries": ["1+2", "7+0", "12+0", "345+1"]})  # answered: 1, 7, 12, 345
-    assert outcomes(client, 4, digits="1+1", model="adder", version="1") == {"right": 1, "wrong": 1}
-    assert outcomes(client, 4, digits="2+1") == {"right": 1, "wrong": 0}
-    assert outcomes(client, 4, digits="3+1") == {"right": 0, "wrong": 1}
+    assert outcomes(client, 4, query_length="3", model="adder", version="1") == {"right": 1, "wrong": 1}
+    assert outcomes(client, 4, query_length="4") == {"right": 1, "wrong": 0}
+    assert outcomes(client, 4, query_length="5") == {"right": 0, "wrong": 1}
+
+
+def test_answers_are_compared_with_samples(tmp_path: Path) -> None:
+    class Sampled(StandIn):
+        metadata = with_task(truth="samples")
+        samples: ClassVar = {"1+2": "1", "3+4": "7"}
+
+    client = app_of(Sampled(), tmp_path).test_client()
+    client.post("/predict/batch", json={"queries": ["1+2", "3+4", "5+0"]})
+    assert outcomes(client, 2) == {"right": 1, "wrong": 1}
+    assert metric_value(client, "adder_model_info", truth="samples") == 1
+
+
+def test_a_task_without_truth_counts_no_answers(tmp_path: Path) -> None:
+    class Unknown(StandIn):
+        metadata = with_task(truth=None)
+
+    client = app_of(Unknown(), tmp_path).test_client()
+    predict(client, "1+2")
+    assert metric_value(client, "adder_queries_total") == 1
+    assert metric_value(client, "adder_model_info", truth="none") == 1
+    assert "adder_answers_total{" not in client.get("/metrics").text
 
 
 def test_an_answer_is_compared_after_its_response(client: FlaskClient) -> None:
@@ -140,8 +161,10 @@ def test_a_short_answer_is_compared_with_the_end_of_the_sum(
     tmp_path: Path, answer: str, length: int, right: int
 ) -> None:
     class Short(StandIn):
+        answer_length = length
+
         def answer(self, query: str) -> ModelOutput:
-            return super().answer(query)._replace(answer=answer, probabilities=np.zeros((length, 12), np.float32))
+            return super().answer(query)._replace(answer=answer)
 
     client = app_of(Short(), tmp_path).test_client()
     predict(client, "123+456")
@@ -176,7 +199,7 @@ def test_answers_without_time_to_compare_are_dropped(tmp_path: Path, monkeypatch
 def test_no_response_depends_on_the_true_sum(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
 ) -> None:
-    """The stand-in answers 12, and the response is the same if the comparison with 19 fails."""
+    """The stand-in answers 12, and the response is the same without the comparison with 19."""
 
     def respond() -> str:
         return client.post(path, json=body, buffered=True).text
@@ -184,12 +207,12 @@ def test_no_response_depends_on_the_true_sum(
     response = respond()
     assert "12" in response
     assert '"19' not in response
-    monkeypatch.setattr(accuracy, "compare", None)  # a call raises TypeError
+    monkeypatch.setattr(accuracy.AccuracyMonitor, "add", lambda *_: True)
     assert respond() == response
 
 
 def test_only_the_accuracy_monitor_adds_numbers() -> None:
-    adds = re.compile(r"int\([^()]*\)\s*\+\s*int\(|sum\(map\(int")
+    adds = re.compile(r"int\([^()]*\)\s*\+\s*int\(|sum\(\[?(map\()?int")
     service = Path(accuracy.__file__).parents[1]
     assert [file.name for file in service.rglob("*.py") if adds.search(file.read_text())] == ["accuracy.py"]
 
@@ -197,7 +220,7 @@ def test_only_the_accuracy_monitor_adds_numbers() -> None:
 def test_the_served_version_is_exposed(tmp_path: Path) -> None:
     part = Part(queries=4, wrong=1, exact_match=0.75)
     evidence = Evidence(
-        domain=part, train=part, validation=part, held_out=Part(queries=2, wrong=1, exact_match=0.5),
+        domain=part, is_sample=False, train=part, validation=part, held_out=Part(queries=2, wrong=1, exact_match=0.5),
         calibration_error=0, margin=Margin(query="1+2", smallest=0),
     )  # fmt: skip
 
@@ -206,7 +229,8 @@ def test_the_served_version_is_exposed(tmp_path: Path) -> None:
 
     client = app_of(Evaluated(), tmp_path).test_client()
     of = {"model": "adder", "version": "1"}
-    assert metric_value(client, "adder_model_info", **of, sha256=SHA256, architecture="repeat_vector") == 1
+    labels = {"sha256": SHA256, "architecture": "repeat_vector", "engine": "litert", "truth": "sum"}
+    assert metric_value(client, "adder_model_info", **of, **labels) == 1
     assert metric_value(client, "adder_artifact_exact_match", **of, part="domain") == 0.75
     assert metric_value(client, "adder_artifact_exact_match", **of, part="held_out") == 0.5
 
