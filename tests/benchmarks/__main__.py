@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from tests.benchmarks import results
 from tests.benchmarks.answers import CHECKED, check, queries
+from tests.benchmarks.engines import BATCH, measure_engines
 from tests.benchmarks.growth import SETTLING_SECONDS, batch, measure_growth
 from tests.benchmarks.in_process import InProcess
 from tests.benchmarks.machine import pss_megabytes
@@ -27,7 +28,6 @@ from tests.benchmarks.wrk import require_wrk, wrk
 from tests.conftest import newest
 from tests.end_to_end.conftest import Service
 
-BATCH = 4096
 CONFIG = "tests.benchmarks.constant"  # not imported here: it changes the process that imports it
 
 
@@ -68,10 +68,13 @@ def main() -> None:
             loads, batches = compare(adder, Path(alone), extent)
             growths = measure_growths(Path(alone), extent)
             megabytes = measure_memory(Path(alone), extent)
+            engines = [measure_engines(Path(alone), extent.seconds) for _ in rounds("engines", extent)]
             starts = [measure_start(adder, Path(alone)) for _ in rounds("start", extent)]
     except (AssertionError, RuntimeError) as problem:
         sys.exit(f"error: {problem}")
-    measurements = Measurements(adder.name, extent.seconds, CHECKED, loads, batches, growths, megabytes, starts)
+    measurements = Measurements(
+        adder.name, extent.seconds, CHECKED, loads, batches, growths, megabytes, engines, starts
+    )
     print(results.write(measurements, folder or Path(__file__).parent))
 
 

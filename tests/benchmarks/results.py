@@ -8,7 +8,9 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from service.models.engines import EngineName
 from tests.benchmarks import goal
+from tests.benchmarks.engines import EngineFigures, engines_table
 from tests.benchmarks.goal import Goal, spread
 from tests.benchmarks.growth import CONNECTIONS, Growth
 from tests.benchmarks.machine import machine
@@ -74,6 +76,7 @@ class Measurements(NamedTuple):
     batches: list[Batches]
     growths: Growths
     megabytes: dict[int, float]  # by the number of requests answered before
+    engines: list[dict[EngineName, EngineFigures]]
     starts: list[Start]
 
 
@@ -91,6 +94,8 @@ def write(measurements: Measurements, folder: Path) -> str:
         "## Batches, start and memory",
         saved_model_table(measurements.batches, measurements.starts),
         memory_table(measurements.megabytes),
+        "## Either engine",
+        engines_table(measurements.engines),
         "## More workers, larger batches",
         growth_table(measurements.growths),
         extrapolation(measurements.growths),
