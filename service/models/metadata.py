@@ -47,6 +47,16 @@ class Rule(_Strict):
 
     _compiles = field_validator("pattern")(_require_pattern)
 
+    @model_validator(mode="after")
+    def _can_be_replaced(self) -> Self:
+        """Expand the replacement in a match of nothing, which has the groups of the pattern."""
+        if self.replacement is not None and (match := re.match(f"(?:{self.pattern})|", "")):
+            try:
+                match.expand(self.replacement)
+            except (re.error, IndexError) as error:
+                raise ValueError(f"the replacement does not fit the pattern: {error}") from error
+        return self
+
 
 class Task(_Strict):
     """What a model has learned: the form of its queries and answers.
@@ -59,7 +69,6 @@ class Task(_Strict):
     answers are shorter; by the samples in SAMPLES_FILE; or not at all.
     """
 
-    name: str
     alphabet: str = Field(min_length=2)
     end: str = Field(min_length=1, max_length=1)
     query_pattern: str

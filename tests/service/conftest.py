@@ -19,7 +19,6 @@ from service.models.metadata import Evidence, Golden, Margin, Metadata, Part, Ru
 from service.settings import Settings
 
 TASK = Task(
-    name="addition",
     alphabet="0123456789+ ",
     end=" ",
     query_pattern=r"^ *(0|[1-9][0-9]{0,2}) *(\+) *(0|[1-9][0-9]{0,2}) *$",

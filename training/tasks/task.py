@@ -69,11 +69,13 @@ class Task:
             raise ValueError(f"task {self.name}: the end, {self.end!r}, must be a character of the alphabet")
         if (self.queries is None) == (self.draw is None):
             raise ValueError(f"task {self.name}: give either queries or draw")
-        for pattern in [self.query_pattern, *(rule.pattern for rule in self.rules)]:
+        for pattern, replacement in [(self.query_pattern, None), *((r.pattern, r.replacement) for r in self.rules)]:
             try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"task {self.name}: the pattern {pattern} cannot be compiled: {error}") from error
+                match = re.match(f"(?:{pattern})|", "")  # of nothing; it has the groups of the pattern
+                if match and replacement is not None:
+                    match.expand(replacement)
+            except (re.error, IndexError) as error:
+                raise ValueError(f"task {self.name}: the pattern {pattern} cannot be used: {error}") from error
         match = re.fullmatch(self.query_pattern, self.example)
         if match is None or (match.groups() and "".join(match.groups("")) != self.example):
             raise ValueError(f"task {self.name}: the example, {self.example!r}, is no query by query_pattern")

@@ -122,6 +122,10 @@ def test_metadata_that_breaks_the_contract_is_refused(artifact: Path, changes: d
             {"rules": [{"pattern": "(", "sentence": "wrong"}]},
             "task.rules.0.pattern: Value error, the pattern cannot",
         ),
+        (
+            {"rules": [{"pattern": "(a)", "sentence": "wrong", "replacement": r"\2"}]},
+            "task.rules.0: Value error, the replacement does not fit the pattern: invalid group reference 2",
+        ),
     ],
 )
 def test_a_task_that_breaks_the_contract_is_refused(artifact: Path, changes: dict[str, Any], reason: str) -> None:
