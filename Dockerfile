@@ -26,5 +26,5 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TMPDIR=/de
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; probe = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('ADDER_PORT', 8000)), timeout=2); probe.request('GET', '/health/ready'); sys.exit(probe.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os, sys; port = os.environ.get('ADDER_PORT') or os.environ.get('PORT') or '8000'; probe = http.client.HTTPConnection('127.0.0.1', 8000 if '://' in port else int(port), timeout=2); probe.request('GET', '/health/ready'); sys.exit(probe.getresponse().status != 200)"]
 CMD ["gunicorn", "--config", "python:service.gunicorn_conf"]

@@ -119,20 +119,34 @@ def test_nothing_to_serve_is_reported_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("setting", "line"),
+    ("variables", "line"),
     [
-        ({"workers": "many"}, "error: ADDER_WORKERS is 'many': Input should be a valid integer"),
+        ({"ADDER_WORKERS": "many"}, "error: ADDER_WORKERS is 'many': Input should be a valid integer"),
         (
-            {"max_queued_queries": 5},
+            {"ADDER_MAX_QUEUED_QUERIES": "5"},
             "error: ADDER_MAX_QUEUED_QUERIES, 5, is below ADDER_MAX_BATCH_QUERIES, 8192: a full",
         ),
+        ({"ADDER_WORKRES": "4"}, "error: ADDER_WORKRES is not a setting: the nearest is ADDER_WORKERS"),
+        ({"SCRIPT_NAME": "/adder"}, "error: SCRIPT_NAME is '/adder', and the paths of the service start at the root"),
+        ({"GUNICORN_CMD_ARGS": "--workers 3"}, "error: gunicorn's --workers, on its command line or in GUNICORN_CMD_"),
+        ({"GUNICORN_CMD_ARGS": "-b :1 -k sync"}, "error: gunicorn's --bind, on its command line or in GUNICORN_CMD_A"),
+        ({"FORWARDED_ALLOW_IPS": "proxy"}, "Error: 'proxy' does not appear to be an IPv4 or IPv6 network"),
+        ({"ADDER_HOST": "http://localhost"}, "error: ADDER_HOST is 'http://localhost', which is neither an address"),
+        ({"ADDER_HOST": "no-such.invalid"}, "error: ADDER_HOST is 'no-such.invalid', which is neither an address"),
+        ({"ADDER_HOST": "a" * 70}, f"error: ADDER_HOST is '{'a' * 70}', which is neither an address"),
+        ({"ADDER_HOST": "192.0.2.1"}, "error: 192.0.2.1:"),  # an address of no machine
     ],
 )
-def test_a_bad_setting_is_reported_in_one_line(start: Start, setting: dict[str, object], line: str) -> None:
-    refused = start(**setting)
+def test_a_bad_setting_is_reported_in_one_line(
+    start: Start, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], line: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    refused = start()
     assert refused.exit_status() == 1
-    assert refused.log.startswith(line)
-    assert len(refused.log.splitlines()) == 1
+    [said] = [each for each in refused.log.splitlines() if each and "[INFO]" not in each]
+    assert said.startswith(line)
+    assert "Checking" not in refused.log
 
 
 def test_a_model_unlike_its_saved_model_is_not_served(start: Start, artifact: Path, shipped: Path) -> None:
@@ -250,8 +264,22 @@ def test_sigterm_while_loading_ends_at_once(start: Start, artifacts: Path) -> No
     assert loading.stop() == 0
 
 
-def test_a_port_that_is_taken_is_reported(start: Start, service: Service, artifacts: Path) -> None:
-    second = start(port=service.port, artifacts=artifacts, workers=1)
-    assert second.exit_status() != 0
-    assert f"Connection in use: ('127.0.0.1', {service.port})" in second.log
-    assert "Traceback" not in second.log
+def test_a_port_that_is_taken_is_reported_in_one_line(start: Start, service: Service) -> None:
+    second = start(port=service.port)
+    assert second.exit_status() == 1
+    [line] = [each for each in second.log.splitlines() if "[INFO]" not in each]
+    assert line == (
+        f"error: 127.0.0.1:{service.port} cannot be listened on: Address already in use: set ADDER_HOST and ADDER_PORT"
+    )
+
+
+def test_gunicorn_reads_its_own_variables(start: Start, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--access-logfile /dev/stderr")
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    monkeypatch.setenv("ADDER_MODELS", "")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.0/8")
+    service = start(artifacts=artifacts, host="[::1]")
+    service.url = f"http://[::1]:{service.port}"
+    assert service.ready().get("/health/ready").status_code == 200
+    service.until(lambda: '"GET /health/ready HTTP/1.1" 200' in service.log)
+    assert len(service.workers()) == 1
