@@ -78,6 +78,8 @@ def _open_versions(
         return opened, [ModelUnavailable(f"{model} cannot be read: {error.strerror}")]
     for folder in sorted(folders, key=lambda folder: int(folder.name), reverse=True):
         try:
+            if folder.name != str(int(folder.name)):
+                raise ModelUnavailable(f"{folder} has zeros in front of its number: call it {int(folder.name)}")
             opened[int(folder.name)] = open_version(folder)
         except ModelUnavailable as problem:
             problems.append(problem)

@@ -4,6 +4,7 @@ Only the check at the start imports TensorFlow: it takes seconds and half a giga
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,11 @@ class SavedModelEngine:
         self._tf = tf
         self._folder = folder
         self._end = end
-        self._signatures = tf.saved_model.load(str(folder)).signatures
+        # TensorFlow reads the path of the variables as a pattern, in which `[` and `\\` have a meaning.
+        with TemporaryDirectory() as plain:
+            link = Path(plain) / "saved_model"
+            link.symlink_to(folder.absolute())
+            self._signatures = tf.saved_model.load(str(link)).signatures
 
     def decode(self, queries: list[str]) -> Floats:
         """The probabilities, float32 [B, T, V], of the most probable characters, decoded one step after the other."""

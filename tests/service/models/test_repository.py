@@ -48,6 +48,13 @@ def test_a_broken_version_is_skipped(tmp_path: Path) -> None:
     assert repository.find().artifact.metadata.version == 1
 
 
+def test_a_version_with_zeros_in_front_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    repository = repository_of(tmp_path, "adder", "adder/1", "adder/00000002", "adder/01")
+    assert repository.load()
+    assert repository.find().artifact.metadata.version == 1
+    assert f"version skipped: {tmp_path}/adder/00000002 has zeros in front of its number: call it 2" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("models", "served"),
     [
