@@ -24,14 +24,19 @@ from service.settings import Settings
 from service.telemetry import middleware
 from service.telemetry.logs import log_access
 from service.telemetry.metrics import Metrics
+from service.worker_board import WorkerBoard
 
 
-def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.load) -> Flask:
-    """Create the WSGI application. It answers queries after `load_models`."""
+def create_app(
+    settings: Settings, load: Callable[[Path], Artifact] = Artifact.load, board: WorkerBoard | None = None
+) -> Flask:
+    """Create the WSGI application. It answers queries after `load_models`. `board` is that of the workers."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path with a double slash gets 404 and no redirect
-    metrics = app.extensions["metrics"] = Metrics()
-    repository = app.extensions["repository"] = Repository(settings, load, metrics.observe_model)
+    metrics = app.extensions["metrics"] = Metrics(board)
+    repository = app.extensions["repository"] = Repository(
+        settings, load, metrics.observe_model, metrics.observe_skipped
+    )
     observers = app.extensions["request_observers"] = [metrics.observe_request]
     if settings.access_log:
         observers.append(log_access)
@@ -51,12 +56,8 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     return app
 
 
-def load_models(app: Flask, workers: int) -> bool:
-    """Load the models of an application, in one of `workers` processes. Returns whether any could be loaded."""
-    metrics: Metrics = app.extensions["metrics"]
-    metrics.workers.set(workers)
+def load_models(app: Flask) -> bool:
+    """Load the models of an application. Returns whether any could be loaded."""
     with capture_stderr():
         loaded: bool = app.extensions["repository"].load()
-    if loaded:
-        metrics.workers_ready.set(1)
     return loaded

@@ -55,7 +55,7 @@ forwarder_headers = ""  # a client must not set the path at which the applicatio
 
 def application() -> Flask:
     """In each worker: the application."""
-    return create_app(settings, load)
+    return create_app(settings, load, board)
 
 
 def load(folder: Path) -> Artifact:
@@ -96,7 +96,12 @@ def on_reload(master: Any) -> None:
     except ModelUnavailable as problem:
         master.log.error("%s", problem)
     for worker in master.WORKERS.values():
-        board.mark_unloaded(worker.index)
+        board.mark_replaced(worker.index)
+
+
+def nworkers_changed(_master: Any, workers: int, _before: int | None) -> None:
+    """In the master, at its start and on TTIN, TTOU and SIGHUP: record the number of workers that it keeps."""
+    board.expected = workers
 
 
 def pre_fork(master: Any, worker: StrictGeventWorker) -> None:
@@ -105,20 +110,21 @@ def pre_fork(master: Any, worker: StrictGeventWorker) -> None:
 
 
 def post_fork(_master: Any, worker: StrictGeventWorker) -> None:
-    """In each worker, before it loads the application: attach its metrics."""
+    """In each worker, before it loads the application: enter it on the board, and attach its metrics."""
+    board.enter(worker.index)
     multiprocess.attach(worker.index)
 
 
 def post_worker_init(worker: StrictGeventWorker) -> None:
     """In each worker, after its start: load the models. The last of them logs that the service is ready."""
     traces.start(worker.wsgi)
-    if load_models(worker.wsgi, worker.cfg.workers) and board.mark_loaded(worker.index, worker.cfg.workers):
+    if load_models(worker.wsgi) and board.mark_loaded(worker.index):
         _log_ready(worker)
 
 
 def child_exit(_master: Any, worker: StrictGeventWorker) -> None:
-    """In the master, when a worker has ended: clear its index and drop its gauges."""
-    board.mark_unloaded(worker.index)
+    """In the master, when a worker has ended: clear its place on the board and drop its gauges."""
+    board.leave(worker.index)
     multiprocess.mark_process_dead(worker.index)
 
 

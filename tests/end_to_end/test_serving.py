@@ -89,6 +89,7 @@ def test_wrong_answers_of_the_model_are_not_corrected(two_versions: Service) -> 
 @pytest.mark.usefixtures("curl")
 def test_the_log_says_ready_once_with_a_command_that_works(service: Service, shipped: Path) -> None:
     assert service.log.count(f"Ready with adder version {shipped.name}, ") == 1
+    assert service.log.count(f"Checking {len(list(shipped.parent.parent.glob('*/[0-9]*')))} versions") == 1
     [command] = re.findall(r"^  (curl .*)$", service.log, re.MULTILINE)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["answer"] == "579"
@@ -170,6 +171,37 @@ def test_a_killed_worker_is_replaced_while_others_answer(two_versions: Service) 
 
     os.kill(workers[-1], signal.SIGKILL)
     two_versions.until(is_replaced)
+
+
+def test_the_metrics_of_the_workers_are_right_after_any_signal(start: Start, artifacts: Path) -> None:
+    service = start(artifacts=artifacts, workers=2).ready()
+    cpu_seconds = 0.0
+
+    def are(workers: int) -> bool:
+        nonlocal cpu_seconds
+        before, cpu_seconds = cpu_seconds, service.metric_value("process_cpu_seconds_total")
+        assert cpu_seconds >= before  # a worker that has ended stays in the sum
+        counted = [service.metric_value(name) for name in ("adder_workers", "adder_workers_ready")]
+        return counted == [workers, workers]
+
+    service.until(lambda: are(2))
+    booted = 2
+    for signal_number, workers, more in (
+        (signal.SIGHUP, 2, 2),
+        (signal.SIGTTIN, 3, 1),
+        (signal.SIGTTOU, 2, 0),
+        (signal.SIGTTOU, 1, 0),
+        (signal.SIGTTIN, 2, 1),
+        (signal.SIGTTIN, 3, 1),
+        (signal.SIGHUP, 2, 2),
+    ):
+        service.process.send_signal(signal_number)
+        booted += more
+        service.until(lambda: len(service.workers()) == booted and are(workers))  # noqa: B023  called here
+    for signal_number in (signal.SIGKILL, signal.SIGTERM):
+        os.kill(service.workers()[-1], signal_number)
+        booted += 1
+        service.until(lambda: len(service.workers()) == booted and are(2))  # noqa: B023  called here
 
 
 def test_a_worker_that_cannot_load_takes_no_connection(start: Start, artifact: Path) -> None:

@@ -27,10 +27,12 @@ class EmptyArtifact:
 def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
     for folder in folders:
         (artifacts / folder).mkdir(parents=True)
+    metrics = Metrics()
     return Repository(
         Settings(artifacts=artifacts, models=models),
         lambda folder: cast(Artifact, EmptyArtifact(folder)),
-        Metrics().observe_model,
+        metrics.observe_model,
+        metrics.observe_skipped,
     )
 
 
@@ -128,7 +130,8 @@ def test_an_unexpected_error_of_loading_is_logged(tmp_path: Path, caplog: pytest
         raise RuntimeError("unexpected")
 
     (tmp_path / "adder" / "1").mkdir(parents=True)
-    assert not Repository(Settings(artifacts=tmp_path), load, Metrics().observe_model).load()
+    metrics = Metrics()
+    assert not Repository(Settings(artifacts=tmp_path), load, metrics.observe_model, metrics.observe_skipped).load()
     assert "RuntimeError: unexpected" in caplog.text
 
 

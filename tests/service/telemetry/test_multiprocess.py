@@ -41,7 +41,6 @@ def set_metrics() -> None:
     metrics.queries.labels("adder", "1").inc(3)
     metrics.inference_duration.labels("adder", "1").observe(0.0003)
     metrics.queue_size.labels("adder", "1").set(7)
-    metrics.workers.set(2)
 
 
 def exposition() -> list[str]:
@@ -118,7 +117,6 @@ def test_the_exposition_has_the_values_of_all_workers() -> None:
     assert 'adder_queries_total{model="adder",version="1"} 6.0' in lines
     assert 'adder_inference_duration_seconds_bucket{le="0.0005",model="adder",version="1"} 2.0' in lines
     assert 'adder_queue_size{model="adder",version="1"} 14.0' in lines
-    assert "adder_workers 2.0" in lines
 
 
 def test_a_replacement_continues_the_counters_of_a_dead_worker(folder: Path) -> None:
