@@ -34,6 +34,7 @@ FIXED_OPTIONS = {
     "worker_class": "the service has one of its own",
     "preload_app": "each worker loads the models itself",
 }
+NO_FOLDER = "error: the folder of the metrics cannot be created: {}: set PROMETHEUS_MULTIPROC_DIR"
 # Each connection is an open file: the usual limit of 1024 does not suffice for gunicorn's 1000 connections.
 OPEN_FILES = 4096
 
@@ -73,6 +74,10 @@ def on_starting(master: Any) -> None:
         master.log.warning("%s", ignored)
     _raise_open_files_limit()
     try:
+        multiprocess.find_room(settings.workers)
+    except OSError as error:
+        sys.exit(NO_FOLDER.format(error))
+    try:
         versions = sum(map(len, for_each_version(settings, verify).values()))
         master.log.info("Checking %d version%s", versions, "" if versions == 1 else "s")
         checks.run()
@@ -84,9 +89,9 @@ def on_starting(master: Any) -> None:
 def when_ready(_master: Any) -> None:
     """In the master, when it listens, before the first fork: create the folder of the metrics."""
     try:
-        multiprocess.prepare()
+        multiprocess.prepare(settings.workers)
     except OSError as error:
-        sys.exit(f"error: the folder of the metrics cannot be created: {error}: set PROMETHEUS_MULTIPROC_DIR")
+        sys.exit(NO_FOLDER.format(error))
 
 
 def on_reload(master: Any) -> None:

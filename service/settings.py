@@ -39,6 +39,19 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return min(affinity, math.ceil(int(quota) / int(period)))
 
 
+def usable_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """The usable memory in bytes: that of the machine, or the limit of the container (cgroup v2 `memory.max`, or v1) if
+    that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = (cgroup / file).read_text().strip()
+        except OSError:
+            continue
+        return machine if limit == "max" else min(machine, int(limit))
+    return machine
+
+
 class Settings(BaseSettings):
     """Each field is read from the variable `ADDER_` and its name in capitals. Raises pydantic's ValidationError."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, ignored_variable, refused_variable, settings_or_exit, usable_cores
+from service.settings import Settings, ignored_variable, refused_variable, settings_or_exit, usable_cores, usable_memory
 
 LINK = "tcp://10.0.0.1:8000"
 
@@ -134,3 +134,23 @@ def test_the_quota_of_a_container_limits_its_cores(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert usable_cores(tmp_path) == cores
+
+
+@pytest.mark.parametrize(
+    ("files", "megabytes"),
+    [
+        ({}, 4096),
+        ({"memory.max": "max\n"}, 4096),
+        ({"memory.max": "268435456\n"}, 256),
+        ({"memory/memory.limit_in_bytes": "268435456\n"}, 256),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 4096),
+    ],
+)
+def test_the_limit_of_a_container_limits_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], megabytes: int
+) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**20, "SC_PAGE_SIZE": 4096}.__getitem__)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_memory(tmp_path) == megabytes * 2**20
