@@ -8,7 +8,7 @@ from flask import Flask
 from service.models.artifact import Artifact
 from service.models.native_stderr import capture_stderr
 from service.models.repository import Repository
-from service.rest import problem_details
+from service.rest import cors, problem_details
 from service.routes.docs import docs_routes
 from service.routes.explain import explain_routes
 from service.routes.health import health_routes
@@ -22,7 +22,7 @@ from service.routes.stream import stream_routes
 from service.routes.tensorflow_serving import tensorflow_serving_routes
 from service.settings import Settings
 from service.telemetry import middleware
-from service.telemetry.logs import log_access
+from service.telemetry.logs import access_logger
 from service.telemetry.metrics import Metrics
 from service.worker_board import WorkerBoard
 
@@ -39,9 +39,10 @@ def create_app(
     )
     observers = app.extensions["request_observers"] = [metrics.observe_request]
     if settings.access_log:
-        observers.append(log_access)
+        observers.append(access_logger())
     middleware.register(app, observers)
     problem_details.register(app)
+    cors.register(app, settings.cors_origins)
     app.register_blueprint(health_routes(repository))
     app.register_blueprint(prometheus_routes(metrics))
     app.register_blueprint(models_routes(repository))

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # of a model
+ORIGIN = r"https?://[^\s/,*]+"
 PREFIX = "ADDER_"
 # What platforms set, and gunicorn's own names: read if the variable of the service is not set.
 FALLBACKS = {"ADDER_PORT": "PORT", "ADDER_WORKERS": "WEB_CONCURRENCY"}
@@ -91,13 +92,26 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field(
         "json", description="`json` (one object per line) or `console` (text)."
     )
-    access_log: bool = Field(False, description="Log each request: method, path, status, model and times.")
+    access_log: bool = Field(
+        False, description="Log each request: client, method, path, status, problem, trace, model and times."
+    )
+
+    cors_origins: str = Field(
+        "", description="Origins whose pages may call the service from a browser, by comma, or `*` for any (CORS)."
+    )
 
     @field_validator("host")
     @classmethod
     def _without_brackets(cls, host: str) -> str:
         """`[::1]`, as URLs write an address of IPv6, is `::1`."""
         return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: str) -> str:
+        if not re.fullmatch(rf"(\*|{ORIGIN}(,{ORIGIN})*)?", origins.lower()):
+            raise ValueError("an origin is a scheme and a host without a path, like https://app.example or *")
+        return origins.lower()  # as browsers write them
 
     @field_validator("port", mode="before")
     @classmethod

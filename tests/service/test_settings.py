@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,11 @@ def no_variables_of_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"WEB_CONCURRENCY": "3", "ADDER_WORKERS": "2"}, "workers", 2),
         ({"ADDER_ARTIFACTS": ""}, "artifacts", Path("model_artifacts")),
         ({"ADDER_ACCESS_LOG": ""}, "access_log", False),
+        (
+            {"ADDER_CORS_ORIGINS": "HTTPS://App.example,http://[::1]:3000"},
+            "cors_origins",
+            "https://app.example,http://[::1]:3000",
+        ),
         ({"ADDER_HOST": "[::1]"}, "bind", "[::1]:8000"),
         ({"ADDER_HOST": "::1"}, "bind", "[::1]:8000"),
     ],
@@ -51,11 +57,14 @@ def test_the_environment_is_read(
         ("DEADLINE_SECONDS", "nan"),
         ("DEADLINE_SECONDS", "inf"),
         ("RECEIVE_SECONDS", "inf"),
+        ("CORS_ORIGINS", "https://app.example/"),
+        ("CORS_ORIGINS", "app.example"),
+        ("CORS_ORIGINS", "https://app.example,*"),
     ],
 )
 def test_an_invalid_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"ADDER_{name}", value)
-    with pytest.raises(SystemExit, match=f"error: ADDER_{name} is '{value}': "):
+    with pytest.raises(SystemExit, match=re.escape(f"error: ADDER_{name} is '{value}': ")):
         settings_or_exit()
 
 
