@@ -68,7 +68,8 @@ def on_starting(master: Any) -> None:
     """In the master, before it listens: exit with one line if an option or the address cannot be used, or if no model
     can be served."""
     _require_options(master.cfg)
-    if not (master.master_pid or os.environ.get("LISTEN_FDS")):  # a second master, or systemd: the socket is inherited
+    # A second master and systemd's sockets inherit the address; --reuse-port shares it.
+    if not (master.master_pid or os.environ.get("LISTEN_FDS") or master.cfg.reuse_port):
         _require_address(settings)
     if ignored := ignored_variable(os.environ):
         master.log.warning("%s", ignored)
@@ -78,9 +79,7 @@ def on_starting(master: Any) -> None:
     except OSError as error:
         sys.exit(NO_FOLDER.format(error))
     try:
-        versions = sum(map(len, for_each_version(settings, verify).values()))
-        master.log.info("Checking %d version%s", versions, "" if versions == 1 else "s")
-        checks.run()
+        _check_versions(master)
         for_each_version(settings, checks.require_checked)
     except ModelUnavailable as problem:
         sys.exit(f"error: {problem}")
@@ -97,7 +96,7 @@ def when_ready(_master: Any) -> None:
 def on_reload(master: Any) -> None:
     """In the master, on SIGHUP, before the new workers: check the models again; the new workers get all connections."""
     try:
-        checks.run()
+        _check_versions(master)
     except ModelUnavailable as problem:
         master.log.error("%s", problem)
     for worker in master.WORKERS.values():
@@ -136,6 +135,12 @@ def child_exit(_master: Any, worker: StrictGeventWorker) -> None:
 def on_exit(_master: Any) -> None:
     """In the master, at its end: remove the folder of the metrics."""
     multiprocess.close()
+
+
+def _check_versions(master: Any) -> None:
+    versions = sum(map(len, for_each_version(settings, verify).values()))
+    master.log.info("Checking %d version%s", versions, "" if versions == 1 else "s")  # which takes seconds
+    checks.run()
 
 
 def _require_options(used: Config) -> None:
