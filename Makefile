@@ -1,4 +1,4 @@
-PYTHON ?= $(shell command -v python3.11 || echo python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 BIN := .venv/bin
 # uv if it is installed: it installs the same locks in a fifth of the time.
 ifneq ($(shell command -v uv),)
@@ -57,6 +57,6 @@ clean:  ## Remove the environment and the caches of the tools.
 	@touch $@
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 11) else \
-		"error: Python 3.11 is required, and $(PYTHON) is another version: make PYTHON=<path of python3.11>")'
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else \
+		"error: Python 3.11, 3.12 or 3.13 is required, and $(PYTHON) is another version: make PYTHON=<path of python3.11>")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

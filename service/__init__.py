@@ -2,3 +2,5 @@
 
 This package itself has the entry points, the settings and the errors only. It imports nothing of `training`.
 """
+
+__version__ = "unreleased"  # the newest heading of CHANGELOG.md

@@ -8,7 +8,7 @@ from flask import Flask
 from service.models.artifact import Artifact
 from service.models.native_stderr import capture_stderr
 from service.models.repository import Repository
-from service.rest import problem_details
+from service.rest import cors, problem_details
 from service.routes.docs import docs_routes
 from service.routes.explain import explain_routes
 from service.routes.health import health_routes
@@ -22,21 +22,27 @@ from service.routes.stream import stream_routes
 from service.routes.tensorflow_serving import tensorflow_serving_routes
 from service.settings import Settings
 from service.telemetry import middleware
-from service.telemetry.logs import log_access
+from service.telemetry.logs import access_logger
 from service.telemetry.metrics import Metrics
+from service.worker_board import WorkerBoard
 
 
-def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.load) -> Flask:
-    """Create the WSGI application. It answers queries after `load_models`."""
+def create_app(
+    settings: Settings, load: Callable[[Path], Artifact] = Artifact.load, board: WorkerBoard | None = None
+) -> Flask:
+    """Create the WSGI application. It answers queries after `load_models`. `board` is that of the workers."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path with a double slash gets 404 and no redirect
-    metrics = app.extensions["metrics"] = Metrics()
-    repository = app.extensions["repository"] = Repository(settings, load, metrics.observe_model)
+    metrics = app.extensions["metrics"] = Metrics(board)
+    repository = app.extensions["repository"] = Repository(
+        settings, load, metrics.observe_model, metrics.observe_skipped
+    )
     observers = app.extensions["request_observers"] = [metrics.observe_request]
     if settings.access_log:
-        observers.append(log_access)
+        observers.append(access_logger())
     middleware.register(app, observers)
     problem_details.register(app)
+    cors.register(app, settings.cors_origins)
     app.register_blueprint(health_routes(repository))
     app.register_blueprint(prometheus_routes(metrics))
     app.register_blueprint(models_routes(repository))
@@ -51,12 +57,8 @@ def create_app(settings: Settings, load: Callable[[Path], Artifact] = Artifact.l
     return app
 
 
-def load_models(app: Flask, workers: int) -> bool:
-    """Load the models of an application, in one of `workers` processes. Returns whether any could be loaded."""
-    metrics: Metrics = app.extensions["metrics"]
-    metrics.workers.set(workers)
+def load_models(app: Flask) -> bool:
+    """Load the models of an application. Returns whether any could be loaded."""
     with capture_stderr():
         loaded: bool = app.extensions["repository"].load()
-    if loaded:
-        metrics.workers_ready.set(1)
     return loaded

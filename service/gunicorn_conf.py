@@ -4,12 +4,15 @@ Each worker loads the models after the fork, before it accepts connections. A wo
 running and reports it at /health/ready: a worker that raises while it boots would stop the whole service.
 """
 
+import os
 import resource
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from gunicorn.config import Config
 
 from service.app import create_app, load_models
 from service.errors import ModelUnavailable
@@ -17,12 +20,21 @@ from service.models.artifact import Artifact
 from service.models.metadata import verify
 from service.models.repository import for_each_version
 from service.models.saved_model_check import SavedModelChecks
-from service.settings import settings_or_exit
+from service.settings import Settings, ignored_variable, settings_or_exit
 from service.telemetry import multiprocess, traces
 from service.telemetry.logs import QuietLogger, configuration
 from service.worker import StrictGeventWorker
 from service.worker_board import WorkerBoard
 
+# gunicorn reads its command line and GUNICORN_CMD_ARGS after this module: these options must stay as they are here.
+FIXED_OPTIONS = {
+    "bind": "set ADDER_HOST and ADDER_PORT",
+    "workers": "set ADDER_WORKERS",
+    "graceful_timeout": "set ADDER_SHUTDOWN_SECONDS",
+    "worker_class": "the service has one of its own",
+    "preload_app": "each worker loads the models itself",
+}
+NO_FOLDER = "error: the folder of the metrics cannot be created: {}: set PROMETHEUS_MULTIPROC_DIR"
 # Each connection is an open file: the usual limit of 1024 does not suffice for gunicorn's 1000 connections.
 OPEN_FILES = 4096
 
@@ -33,6 +45,7 @@ checks = SavedModelChecks()
 wsgi_app = "service.gunicorn_conf:application()"
 bind = settings.bind
 worker_class = StrictGeventWorker
+preload_app = False
 workers = settings.workers
 graceful_timeout = settings.shutdown_seconds
 control_socket_disable = True
@@ -43,7 +56,7 @@ forwarder_headers = ""  # a client must not set the path at which the applicatio
 
 def application() -> Flask:
     """In each worker: the application."""
-    return create_app(settings, load)
+    return create_app(settings, load, board)
 
 
 def load(folder: Path) -> Artifact:
@@ -51,12 +64,22 @@ def load(folder: Path) -> Artifact:
     return Artifact.load(folder, checks.require_checked(folder)["signature_def"], settings.engine)
 
 
-def on_starting(_master: Any) -> None:
-    """In the master, before it listens: exit with one line if no model can be served."""
+def on_starting(master: Any) -> None:
+    """In the master, before it listens: exit with one line if an option or the address cannot be used, or if no model
+    can be served."""
+    _require_options(master.cfg)
+    # A second master and systemd's sockets inherit the address; --reuse-port shares it.
+    if not (master.master_pid or os.environ.get("LISTEN_FDS") or master.cfg.reuse_port):
+        _require_address(settings)
+    if ignored := ignored_variable(os.environ):
+        master.log.warning("%s", ignored)
     _raise_open_files_limit()
     try:
-        for_each_version(settings, verify)
-        checks.run()
+        multiprocess.find_room(settings.workers)
+    except OSError as error:
+        sys.exit(NO_FOLDER.format(error))
+    try:
+        _check_versions(master)
         for_each_version(settings, checks.require_checked)
     except ModelUnavailable as problem:
         sys.exit(f"error: {problem}")
@@ -65,19 +88,24 @@ def on_starting(_master: Any) -> None:
 def when_ready(_master: Any) -> None:
     """In the master, when it listens, before the first fork: create the folder of the metrics."""
     try:
-        multiprocess.prepare()
+        multiprocess.prepare(settings.workers)
     except OSError as error:
-        sys.exit(f"error: the folder of the metrics cannot be created: {error}: set PROMETHEUS_MULTIPROC_DIR")
+        sys.exit(NO_FOLDER.format(error))
 
 
 def on_reload(master: Any) -> None:
     """In the master, on SIGHUP, before the new workers: check the models again; the new workers get all connections."""
     try:
-        checks.run()
+        _check_versions(master)
     except ModelUnavailable as problem:
         master.log.error("%s", problem)
     for worker in master.WORKERS.values():
-        board.mark_unloaded(worker.index)
+        board.mark_replaced(worker.index)
+
+
+def nworkers_changed(_master: Any, workers: int, _before: int | None) -> None:
+    """In the master, at its start and on TTIN, TTOU and SIGHUP: record the number of workers that it keeps."""
+    board.expected = workers
 
 
 def pre_fork(master: Any, worker: StrictGeventWorker) -> None:
@@ -86,26 +114,63 @@ def pre_fork(master: Any, worker: StrictGeventWorker) -> None:
 
 
 def post_fork(_master: Any, worker: StrictGeventWorker) -> None:
-    """In each worker, before it loads the application: attach its metrics."""
+    """In each worker, before it loads the application: enter it on the board, and attach its metrics."""
+    board.enter(worker.index)
     multiprocess.attach(worker.index)
 
 
 def post_worker_init(worker: StrictGeventWorker) -> None:
     """In each worker, after its start: load the models. The last of them logs that the service is ready."""
     traces.start(worker.wsgi)
-    if load_models(worker.wsgi, worker.cfg.workers) and board.mark_loaded(worker.index, worker.cfg.workers):
+    if load_models(worker.wsgi) and board.mark_loaded(worker.index):
         _log_ready(worker)
 
 
 def child_exit(_master: Any, worker: StrictGeventWorker) -> None:
-    """In the master, when a worker has ended: clear its index and drop its gauges."""
-    board.mark_unloaded(worker.index)
+    """In the master, when a worker has ended: clear its place on the board and drop its gauges."""
+    board.leave(worker.index)
     multiprocess.mark_process_dead(worker.index)
 
 
 def on_exit(_master: Any) -> None:
     """In the master, at its end: remove the folder of the metrics."""
     multiprocess.close()
+
+
+def _check_versions(master: Any) -> None:
+    versions = sum(map(len, for_each_version(settings, verify).values()))
+    master.log.info("Checking %d version%s", versions, "" if versions == 1 else "s")  # which takes seconds
+    checks.run()
+
+
+def _require_options(used: Config) -> None:
+    own = Config()
+    for option, instead in FIXED_OPTIONS.items():
+        own.set(option, globals()[option])
+        if used.settings[option].get() != own.settings[option].get():
+            sys.exit(
+                f"error: gunicorn's {used.settings[option].cli[-1]}, on its command line or in GUNICORN_CMD_ARGS, "
+                f"cannot be changed: {instead}"
+            )
+
+
+def _require_address(settings: Settings) -> None:
+    """Bind the address once, as gunicorn would: it tries five times, and reports each."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        [(*_, address), *_] = socket.getaddrinfo(settings.host, settings.port, family, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        sys.exit(
+            f"error: ADDER_HOST is {settings.host!r}, which is neither an address nor the name of one, like 127.0.0.1: "
+            f"{reason}"
+        )
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            sys.exit(f"error: {settings.bind} cannot be listened on: {error.strerror}: set ADDER_HOST and ADDER_PORT")
 
 
 def _raise_open_files_limit() -> None:

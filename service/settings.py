@@ -2,14 +2,25 @@
 
 import math
 import os
+import re
 import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # of a model
+ORIGIN = r"https?://[^\s/,*]+"
+PREFIX = "ADDER_"
+# What platforms set, and gunicorn's own names: read if the variable of the service is not set.
+FALLBACKS = {"ADDER_PORT": "PORT", "ADDER_WORKERS": "WEB_CONCURRENCY"}
+CLIENT_VARIABLES = ("ADDER_URL",)  # the client reads it: an environment may be common to both
+# Kubernetes sets variables in each pod for each Service: of a Service named `adder`, or `adder-<more>`, these.
+SERVICE_LINK = re.compile(r"ADDER_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP))(_\w+)?", re.ASCII)
+SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -29,13 +40,32 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return min(affinity, math.ceil(int(quota) / int(period)))
 
 
+def usable_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """The usable memory in bytes: that of the machine, or the limit of the container (cgroup v2 `memory.max`, or v1) if
+    that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = (cgroup / file).read_text().strip()
+        except OSError:
+            continue
+        return machine if limit == "max" else min(machine, int(limit))
+    return machine
+
+
 class Settings(BaseSettings):
     """Each field is read from the variable `ADDER_` and its name in capitals. Raises pydantic's ValidationError."""
 
-    model_config = SettingsConfigDict(env_prefix="ADDER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, populate_by_name=True)
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    port: int = Field(
+        8000,
+        ge=1,
+        le=65535,
+        validation_alias=AliasChoices("ADDER_PORT", FALLBACKS["ADDER_PORT"]),
+        description="Port to listen on; `PORT` if it is not set.",
+    )
     artifacts: Path = Field(Path("model_artifacts"), description="Folder of the models, with `<model>/<version>/`.")
     models: str = Field(
         "adder,*",
@@ -51,7 +81,8 @@ class Settings(BaseSettings):
         default_factory=usable_cores,
         ge=1,
         le=1024,
-        description="Worker processes; by default one for each usable core.",
+        validation_alias=AliasChoices("ADDER_WORKERS", FALLBACKS["ADDER_WORKERS"]),
+        description="Worker processes; `WEB_CONCURRENCY` if it is not set, or one for each usable core.",
     )
     max_batch_queries: int = Field(8192, ge=1, description="Queries in one request, at most.")
     max_body_bytes: int = Field(1_048_576, ge=1, description="Bytes in the body of a request, at most.")
@@ -66,7 +97,32 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field(
         "json", description="`json` (one object per line) or `console` (text)."
     )
-    access_log: bool = Field(False, description="Log each request: method, path, status, model and times.")
+    access_log: bool = Field(
+        False, description="Log each request: client, method, path, status, problem, trace, model and times."
+    )
+
+    cors_origins: str = Field(
+        "", description="Origins whose pages may call the service from a browser, by comma, or `*` for any (CORS)."
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        """`[::1]`, as URLs write an address of IPv6, is `::1`."""
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: str) -> str:
+        if not re.fullmatch(rf"(\*|{ORIGIN}(,{ORIGIN})*)?", origins.lower()):
+            raise ValueError("an origin is a scheme and a host without a path, like https://app.example or *")
+        return origins.lower()  # as browsers write them
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _default_for_a_service_link(cls, port: object) -> object:
+        is_link = isinstance(port, str) and SERVICE_LINK_VALUE.fullmatch(port)
+        return cls.model_fields["port"].default if is_link else port
 
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:
@@ -88,11 +144,49 @@ class Settings(BaseSettings):
         return f"localhost:{self.port}" if self.host in ("0.0.0.0", "::") else self.bind  # noqa: S104  compared only
 
 
-def settings_or_exit() -> Settings:
+def settings_or_exit(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings, or end the process with one line that names the variable and the rule."""
+    if refused := refused_variable(environment):
+        sys.exit(f"error: {refused}")
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        value = "".join(f"ADDER_{str(part).upper()} is {first['input']!r}: " for part in first["loc"])
+        value = "".join(f"{_variable(str(part))} is {first['input']!r}: " for part in first["loc"])
         sys.exit(f"error: {value}{first['msg'].removeprefix('Value error, ')}")
+
+
+def _variable(field: str) -> str:
+    """The variable that a field was read from: pydantic names a field with aliases by the first."""
+    if fallback := FALLBACKS.get(field):
+        return field if os.environ.get(field) else fallback
+    return f"{PREFIX}{field.upper()}"
+
+
+def refused_variable(environment: Mapping[str, str]) -> str | None:
+    """Why the service does not start with these environment variables, if it does not: one is not known, or gunicorn
+    would read one against the service. An empty variable is not set."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for variable, value in environment.items():
+        name = variable.upper()  # pydantic-settings ignores case
+        is_link = SERVICE_LINK.fullmatch(name) or SERVICE_LINK_VALUE.fullmatch(value)
+        if value and name.startswith(PREFIX) and name not in (*known, *CLIENT_VARIABLES) and not is_link:
+            [nearest] = get_close_matches(name, known, n=1, cutoff=0)
+            return f"{variable} is not a setting: the nearest is {nearest}"
+    if path := environment.get("SCRIPT_NAME"):
+        return (
+            f"SCRIPT_NAME is {path!r}, and the paths of the service start at the root: unset it, and let the proxy "
+            "remove the prefix"
+        )
+    return None
+
+
+def ignored_variable(environment: Mapping[str, str]) -> str | None:
+    """Why ADDER_PORT has no effect, if it is what Kubernetes makes of a Service named `adder`."""
+    port = environment.get("ADDER_PORT", "")
+    if not SERVICE_LINK_VALUE.fullmatch(port):
+        return None
+    return (
+        f"ADDER_PORT is {port!r}, which Kubernetes sets for a Service named adder: it is ignored, and the port is "
+        f"{Settings().port}; set enableServiceLinks to false in the pod"
+    )

@@ -1,8 +1,10 @@
-"""Shared memory of the workers: whether each has loaded its models, and its number of connections."""
+"""Shared memory of the workers: which there are, whether each has loaded its models, its number of connections."""
 
-import multiprocessing
+import fcntl
+import mmap
+import os
+import tempfile
 from collections.abc import Iterable
-from multiprocessing.sharedctypes import RawArray
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +13,18 @@ SIZE = 4096  # of workers: ADDER_WORKERS is at most 1024, and a reload runs old 
 
 
 class WorkerBoard:
-    """Shared memory, created before the fork. A worker writes only at its own index: no value requires a lock, which a
-    killed worker could hold for ever."""
+    """Shared memory, created in the master before the fork. A worker writes only at its own index: no value requires a
+    lock, which a killed worker could hold for ever."""
 
     def __init__(self) -> None:
-        self.loaded: npt.NDArray[np.bool_] = np.frombuffer(RawArray("b", SIZE), np.bool_)
-        self.connections: npt.NDArray[np.int32] = np.frombuffer(RawArray("i", SIZE), np.int32)
-        self._loading = multiprocessing.Lock()
+        self.master = os.getpid()
+        self.loaded = _shared(np.bool_)
+        self.connections = _shared(np.int32)
+        self._can_answer = _shared(np.bool_)
+        self._pids = _shared(np.int32)
+        self._expected = _shared(np.int32)  # one number, which only the master writes
+        # No lock of multiprocessing, which requires /dev/shm. The system releases this one if its process is killed.
+        self._loading = _anonymous_file()
 
     def reserve(self, taken: Iterable[int]) -> int:
         """Return the lowest index that is not taken, with its number of connections set to 0."""
@@ -26,18 +33,48 @@ class WorkerBoard:
         self.connections[index] = 0
         return index
 
-    def mark_loaded(self, index: int, workers: int) -> bool:
-        """Record that a worker has loaded its models. Returns True to the last of all `workers`."""
-        has_lock = self._loading.acquire(timeout=1)  # a worker that was killed with the lock never releases it
-        self.loaded[index] = True
-        complete = bool(self.loaded.sum() == workers)
-        if has_lock:
-            self._loading.release()
+    @property
+    def expected(self) -> int:
+        """The number of workers that the master keeps: ADDER_WORKERS, changed by TTIN and TTOU."""
+        return int(self._expected[0])
+
+    @expected.setter
+    def expected(self, workers: int) -> None:
+        self._expected[0] = workers
+
+    @property
+    def ready(self) -> int:
+        """The number of workers that can answer."""
+        return int(self._can_answer.sum())
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of all workers."""
+        return [int(pid) for pid in self._pids[self._pids != 0]]
+
+    def enter(self, index: int) -> None:
+        """Record the process id of a worker, in this worker."""
+        self._pids[index] = os.getpid()
+
+    def mark_loaded(self, index: int) -> bool:
+        """Record that a worker has loaded its models. Returns True to the last of the expected workers."""
+        fcntl.lockf(self._loading, fcntl.LOCK_EX)
+        self.loaded[index] = self._can_answer[index] = True
+        complete = bool(self.loaded.sum() == self.expected)
+        fcntl.lockf(self._loading, fcntl.LOCK_UN)
         return complete
+
+    def mark_replaced(self, index: int) -> None:
+        """Record that a worker leaves new connections to workers that have just loaded, if there are any."""
+        self.loaded[index] = False
 
     def mark_unloaded(self, index: int) -> None:
         """Record that a worker accepts no more connections."""
-        self.loaded[index] = False
+        self.loaded[index] = self._can_answer[index] = False
+
+    def leave(self, index: int) -> None:
+        """Record that a worker has ended."""
+        self.mark_unloaded(index)
+        self._pids[index] = 0
 
     def may_accept(self, index: int) -> bool:
         """Whether a worker may accept a connection: a worker without models leaves them to workers with models."""
@@ -50,3 +87,15 @@ class WorkerBoard:
         """
         counts = self.connections[self.loaded]
         return bool(counts.size and self.connections[index] > 1.25 * counts.min())
+
+
+def _shared(kind: type[np.generic]) -> npt.NDArray[np.generic]:
+    """An array of zeros that forked processes share, without a file."""
+    return np.frombuffer(mmap.mmap(-1, SIZE * np.dtype(kind).itemsize), kind)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):  # Linux: requires no folder that can be written to
+        return os.memfd_create("worker-board")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

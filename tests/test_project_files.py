@@ -55,3 +55,30 @@ def test_dependabot_knows_every_lock() -> None:
         ["git", "ls-files", "*requirements*.txt"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert {f"/{Path(lock).parent}" for lock in listed.stdout.split()} == set(pip["directories"])
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"), [((3, 10), False), ((3, 11), True), ((3, 12), True), ((3, 13), True), ((3, 14), False)]
+)
+def test_make_accepts_the_pythons_that_the_locks_are_for(
+    tmp_path: Path, version: tuple[int, int], accepted: bool
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!{sys.executable}
+import sys
+sys.version_info = {(*version, 0)}
+if sys.argv[1] == "-c":
+    exec(sys.argv[2])
+"""
+    )
+    python.chmod(0o755)
+    command = ["make", "--file", str(ROOT / "Makefile"), f"PYTHON={python}", ".venv/bin/python"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (made.returncode == 0) == accepted, made.stderr
+    assert ("error: Python 3.11, 3.12 or 3.13 is required" in made.stderr) != accepted
+
+
+def test_the_workflow_tests_the_pythons_that_make_accepts() -> None:
+    [job] = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"].values()
+    assert job["strategy"]["matrix"]["python-version"] == ["3.11", "3.12", "3.13"]

@@ -1,6 +1,7 @@
 """Reads metadata.json and checksums.txt of a version, and verifies its files without TensorFlow."""
 
 import hashlib
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -195,11 +196,9 @@ def verify(folder: Path) -> Verified:
         raise ModelUnavailable(f"{checksums} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ModelUnavailable(f"{checksums} is not a list of checksums") from error
-    files = [
-        file.relative_to(folder).as_posix() for file in folder.rglob("[!.]*") if file.is_file() and file != checksums
-    ]
-    for name in dict.fromkeys(["metadata.json", "saved_model.pb", SAMPLES_FILE, *files, *recorded]):
-        if DOCUMENTATION.fullmatch(name):
+    required = ["metadata.json", "saved_model.pb", SAMPLES_FILE]
+    for name in dict.fromkeys([*required, *_file_names(folder), *recorded]):
+        if name == checksums.name or DOCUMENTATION.fullmatch(name):
             continue
         if name not in recorded:
             raise ModelUnavailable(f"{checksums} does not name {name}")
@@ -215,6 +214,18 @@ def verify(folder: Path) -> Verified:
                 f"{file} has changed since it was exported: its SHA-256 is not the one in {checksums}"
             )
     return Verified(_read_metadata(folder / "metadata.json"), hashlib.sha256(content).hexdigest())
+
+
+def _file_names(folder: Path) -> list[str]:
+    """The paths of all files in a folder, relative to it. Links are followed: a ConfigMap of Kubernetes is links into a
+    hidden folder. Hidden names are no part of a version: the system and tools like git put them there."""
+    names, real_paths = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real_path = Path(parent).resolve()
+        folders[:] = [] if real_path in real_paths else [name for name in folders if not name.startswith(".")]
+        real_paths.add(real_path)  # a link to a folder above it would never end
+        names += [Path(parent, name).relative_to(folder).as_posix() for name in files if not name.startswith(".")]
+    return names
 
 
 def _read_metadata(file: Path) -> Metadata:

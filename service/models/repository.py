@@ -28,8 +28,13 @@ class ServedModel(NamedTuple):
     observer: Observer
 
 
-def for_each_version(settings: Settings, open_version: Callable[[Path], Opened]) -> ByVersion[Opened]:
+def for_each_version(
+    settings: Settings,
+    open_version: Callable[[Path], Opened],
+    observe_skipped: Callable[[str, int], None] = lambda _model, _versions: None,
+) -> ByVersion[Opened]:
     """Call `open_version` with the folder of each version, and skip a version for which it raises ModelUnavailable.
+    `observe_skipped` receives the name of each model and how many of its versions were skipped.
 
     Raises ModelUnavailable if a model that ADDER_MODELS names has no version left (with the problem of its newest), if
     no model is left, or if the folder cannot be read.
@@ -44,6 +49,7 @@ def for_each_version(settings: Settings, open_version: Callable[[Path], Opened])
             raise problems[0] if problems else ModelUnavailable(f"{nothing}ADDER_ARTIFACTS and ADDER_MODELS")
         for problem in problems:
             log.warning("version skipped: %s", problem)
+        observe_skipped(model, len(problems))
         if versions:
             opened[model] = versions
     if not opened:
@@ -78,6 +84,8 @@ def _open_versions(
         return opened, [ModelUnavailable(f"{model} cannot be read: {error.strerror}")]
     for folder in sorted(folders, key=lambda folder: int(folder.name), reverse=True):
         try:
+            if folder.name != str(int(folder.name)):
+                raise ModelUnavailable(f"{folder} has zeros in front of its number: call it {int(folder.name)}")
             opened[int(folder.name)] = open_version(folder)
         except ModelUnavailable as problem:
             problems.append(problem)
@@ -88,18 +96,23 @@ class Repository:
     """The versions that are served, by model and number."""
 
     def __init__(
-        self, settings: Settings, load: Callable[[Path], Artifact], observe: Callable[[Artifact], Observer]
+        self,
+        settings: Settings,
+        load: Callable[[Path], Artifact],
+        observe: Callable[[Artifact], Observer],
+        observe_skipped: Callable[[str, int], None],
     ) -> None:
-        """`observe` returns the observer of a version's queue."""
+        """`observe` returns the observer of a version's queue; `observe_skipped` is that of `for_each_version`."""
         self._settings = settings
         self._load = load
         self._observe = observe
+        self._observe_skipped = observe_skipped
         self._models: ByVersion[ServedModel] = {}
 
     def load(self) -> bool:
         """Load all versions, and return whether any could be loaded. Errors are logged; then `find` raises."""
         try:
-            self._models = for_each_version(self._settings, self._serve)
+            self._models = for_each_version(self._settings, self._serve, self._observe_skipped)
         except ModelUnavailable as problem:
             log.error("no model could be loaded: %s", problem)
         except Exception:

@@ -6,6 +6,7 @@ and once for each SIGHUP. The process prints a JSON object: for the folder of ea
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +21,10 @@ from service.models.engines.engine import Floats
 from service.models.engines.saved_model import SavedModelEngine, read_signature_def
 from service.models.native_stderr import log_stderr
 from service.models.repository import for_each_version
-from service.settings import Settings
+from service.settings import Settings, usable_memory
 
 TOLERANCE = 1e-5  # between two computations of a probability: the artifact's contract
+REQUIRED_MB = 800  # of memory, for TensorFlow and the master beside it
 K_BEST = 3  # answers to each golden query that are compared
 
 
@@ -47,6 +49,11 @@ class SavedModelChecks:
             command, capture_output=True, text=True, errors="replace", check=False
         )
         log_stderr(checked.stderr)
+        if checked.returncode == -signal.SIGKILL:
+            raise ModelUnavailable(
+                f"the check of the SavedModels was killed, as the system does when memory runs out: it requires "
+                f"{REQUIRED_MB} MB, and the service may use {usable_memory() >> 20} MB"
+            )
         if checked.returncode != 0:
             raise ModelUnavailable(
                 f"the SavedModels could not be loaded: {' '.join(command)} ended with {checked.returncode}"

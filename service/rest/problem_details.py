@@ -5,12 +5,13 @@ import http
 import logging
 import re
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, g, request
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 from werkzeug.exceptions import HTTPException
 
 from service.errors import Invalid, Problem, ProblemDocument, http_document, to_json
 from service.rest.media_types import JSON, PROBLEM_JSON
+from service.telemetry.records import RequestStats
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def dialect_status(status: int) -> int:
 
 def error_response(document: ProblemDocument) -> Response:
     """The sentence of a problem document, as an ErrorDocument."""
+    _record(document)
     error = ErrorDocument(error=document["detail"])
     return Response(to_json(error), dialect_status(document["status"]), mimetype=JSON)
 
@@ -95,7 +97,13 @@ def _logged(error: Exception) -> ProblemDocument:
 
 
 def _problem_response(document: ProblemDocument) -> Response:
+    _record(document)
     return Response(to_json(document), document["status"], mimetype=PROBLEM_JSON)
+
+
+def _record(document: ProblemDocument) -> None:
+    stats: RequestStats = g.stats
+    stats.problem = document["type"]
 
 
 def _retry_after(problem: Problem, response: Response) -> Response:

@@ -2,15 +2,21 @@
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from gunicorn.glogging import Logger
 from pythonjsonlogger.json import JsonFormatter
 
 from service.errors import quoted
-from service.telemetry.records import RequestStats
+from service.telemetry.records import RequestObserver, RequestStats
+from service.telemetry.traces import trace_id
 
+Network = IPv4Network | IPv6Network
+LOOPBACK = "127.0.0.1,::1"  # gunicorn's default
 access_log = logging.getLogger("service.access")
 
 
@@ -63,14 +69,29 @@ def _to_stderr() -> logging.Handler:
     return logging.StreamHandler(os.fdopen(os.dup(2), "w", buffering=1))
 
 
-def log_access(stats: RequestStats) -> None:
-    """Log a request at its end: method, path, status, and times in milliseconds."""
+def access_logger(environment: Mapping[str, str] = os.environ) -> RequestObserver:
+    """Return the observer that logs each request at its end. FORWARDED_ALLOW_IPS are the proxies whose X-Forwarded-For
+    is believed, as gunicorn believes their X-Forwarded-Proto; the default is this machine."""
+    proxies = environment.get("FORWARDED_ALLOW_IPS", LOOPBACK)
+    if proxies == "*":
+        proxies = "0.0.0.0/0,::/0"
+    networks = [ip_network(each.strip(), strict=False) for each in proxies.split(",") if each.strip()]
+    return partial(log_access, networks)
+
+
+def log_access(proxies: Sequence[Network], stats: RequestStats) -> None:
+    """Log a request, and times in milliseconds. Fields that OpenTelemetry's semantic conventions define have its
+    names."""
     request, total = stats.request, 1000 * stats.seconds
     fields: dict[str, Any] = {
         "request_id": stats.request_id,
-        "method": request.method,
-        "path": request.path,
-        "status": stats.status,
+        "http.request.method": request.method,
+        "url.path": request.path,
+        "http.response.status_code": stats.status,
+        "client.address": client_address(request.environ, proxies),
+        "user_agent.original": request.environ.get("HTTP_USER_AGENT"),
+        "trace_id": trace_id(request.environ),
+        "error.type": stats.problem or None,
         "total_ms": round(total, 3),
     }
     if stats.served is not None:
@@ -82,5 +103,21 @@ def log_access(stats: RequestStats) -> None:
             "queue_ms": round(1000 * stats.queue_seconds, 3),
             "inference_ms": round(1000 * stats.inference_seconds, 3),
         }
+    known = {name: value for name, value in fields.items() if value is not None}
     line = "%s %s %d in %.3f ms"
-    access_log.info(line, request.method, quoted(request.path), stats.status, total, extra=fields)
+    access_log.info(line, request.method, quoted(request.path), stats.status, total, extra=known)
+
+
+def client_address(environ: Mapping[str, Any], proxies: Sequence[Network]) -> str | None:
+    """The address of the client: the last in X-Forwarded-For before that of a proxy that is believed, or the peer's."""
+    client = None
+    for text in (environ.get("REMOTE_ADDR", ""), *reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(","))):
+        try:
+            address = ip_address(text.strip())
+        except ValueError:  # no address: a Unix socket, a client that makes it up
+            break
+        # A socket of IPv6 that accepts IPv4 too shows its addresses mapped.
+        client = getattr(address, "ipv4_mapped", None) or address
+        if not any(client in proxy for proxy in proxies):
+            break
+    return None if client is None else str(client)

@@ -13,7 +13,9 @@ from service.models.engines.model_output import ModelOutput
 from service.models.repository import ServedModel
 from service.telemetry.accuracy import AccuracyMonitor, RightAnswer, right_answer_of
 from service.telemetry.multiprocess import FastCounter, FastHistogram, all_workers
+from service.telemetry.processes import ProcessesCollector
 from service.telemetry.records import RequestStats
+from service.worker_board import WorkerBoard
 
 DURATION_BUCKETS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1)
 BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -24,14 +26,18 @@ MODEL = ("model", "version")
 class Metrics:
     """The metrics of one application in one process: created in a worker, after `multiprocess.attach`."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: WorkerBoard | None = None) -> None:
+        """`board` is that of the workers, if there are any."""
         self._registry = CollectorRegistry()
         common: dict[str, Any] = {"namespace": "adder", "registry": self._registry}
         seconds, summed = common | {"buckets": DURATION_BUCKETS}, common | {"multiprocess_mode": "livesum"}
         equal = common | {"multiprocess_mode": "livemax"}  # the same value in every worker
         self._requests = RequestMetrics(common, seconds)
-        self.workers = Gauge("workers", "Configured worker processes.", **equal)
-        self.workers_ready = Gauge("workers_ready", "Worker processes that can answer.", **summed)
+        self._processes = ProcessesCollector(board or WorkerBoard())
+        self._registry.register(self._processes)
+        self._skipped = Gauge(
+            "skipped_versions", "Versions that are not served: damaged, or not as their SavedModel.", MODEL[:1], **equal
+        )
         self.queries = FastCounter("queries", "Queries that the model answered.", MODEL, **common)
         self.queue_duration = FastHistogram(
             "queue_duration_seconds", "Time of a request in the queue.", MODEL, **seconds
@@ -78,6 +84,10 @@ class Metrics:
                 self.exact_match.labels(model, version, part).set(share)
         return ModelMetrics(self, model, version, right_answer_of(artifact))
 
+    def observe_skipped(self, model: str, versions: int) -> None:
+        """Record how many versions of a model are not served."""
+        self._skipped.labels(model).set(versions)
+
     def observe_request(self, stats: RequestStats) -> None:
         """Record a request at its end."""
         self._requests.observe(stats)
@@ -85,7 +95,11 @@ class Metrics:
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics of all workers in a format that the Accept header names, and its content type."""
         encode, content_type = choose_encoder(accept)
-        return encode(all_workers() or self._registry), content_type
+        registry = all_workers()
+        if registry is None:
+            return encode(self._registry), content_type
+        registry.register(self._processes)
+        return encode(registry), content_type
 
 
 class RequestMetrics:

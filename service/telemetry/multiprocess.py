@@ -18,6 +18,8 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 
 PREFIX = "neural-adder-metrics-"
+MEMORY = Path("/dev/shm")  # noqa: S108  with a new folder for each service
+BYTES_PER_WORKER = 1 << 19  # of the files of a worker: five models on all routes fill 0.3 MB
 LOCKED_AFTER_SECONDS = 60  # far more than a service needs to lock its new folder
 
 
@@ -82,16 +84,42 @@ class FastHistogram(Histogram):
         self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
 
-def prepare() -> None:
-    """In the master, before the first worker: create an empty folder. It is PROMETHEUS_MULTIPROC_DIR if set, or a new
-    folder, in shared memory if the system has it. Raises OSError."""
+def find_room(workers: int) -> Path:
+    """Return the folder that has room for the metrics of `workers`: PROMETHEUS_MULTIPROC_DIR if set, or shared memory,
+    or the folder of temporary files.
+
+    Raises OSError if it has none: where a memory-mapped file has no room, the system kills its process (SIGBUS).
+    """
     if configured := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        SharedValue.folder = Path(configured)
-        SharedValue.folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(configured)
+        folder.mkdir(parents=True, exist_ok=True)
+        _require_room(folder, workers)
+        return folder
+    if os.access(MEMORY, os.W_OK | os.X_OK):
+        with suppress(OSError):
+            _require_room(MEMORY, workers)
+            return MEMORY
+    folder = Path(tempfile.gettempdir())
+    _require_room(folder, workers)
+    return folder
+
+
+def _require_room(folder: Path, workers: int) -> None:
+    system = os.statvfs(folder)
+    # A reload starts the new workers beside the old.
+    free, needed = system.f_bavail * system.f_frsize // 1024, 2 * workers * BYTES_PER_WORKER // 1024
+    if free < needed:
+        raise OSError(f"{folder} has {free} kB free, and {workers} workers require {needed} kB")
+
+
+def prepare(workers: int) -> None:
+    """In the master, before the first of `workers`: create an empty folder where `find_room` has found room. Raises
+    OSError."""
+    parent = find_room(workers)
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        SharedValue.folder = parent
         _empty(SharedValue.folder)
         return
-    memory = Path("/dev/shm")  # noqa: S108  with a new folder for each service
-    parent = memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
     for folder in parent.glob(f"{PREFIX}*"):
         _remove_if_abandoned(folder)
     SharedValue.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))

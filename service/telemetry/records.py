@@ -15,8 +15,8 @@ class RequestStats:
     """The statistics of a request. Times are in seconds, `started` and `inference_started` of the monotonic clock.
 
     `served` is the first model version that the request was sent to; `queries`, `queue_seconds` and
-    `inference_seconds` are summed over all calls, and `batch_size` is that of the last. `status` and `seconds` are set
-    at the end.
+    `inference_seconds` are summed over all calls, and `batch_size` is that of the last. `problem` is the type of
+    the problem document, if the response is one. `status` and `seconds` are set at the end.
     """
 
     request: Request
@@ -29,6 +29,7 @@ class RequestStats:
     inference_seconds: float = 0.0
     batch_size: int = 0
     status: int = 0
+    problem: str = ""
     seconds: float = 0.0
 
     def add(self, result: BatchResult[Any]) -> None:

@@ -2,9 +2,10 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VARIABLES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 SPAN = "neural-adder.span"  # the key of the server span in the environ of a request
 REFUSED = (400, 413, 415, 422)  # statuses of requests that validation refuses
 
@@ -69,6 +71,14 @@ def trace_requests(app: Flask, provider: "TracerProvider") -> None:
     )
     app.before_request(remember_span)
     app.extensions["request_observers"].append(add_spans)
+
+
+def trace_id(environ: Mapping[str, Any]) -> str | None:
+    """The id of the trace that a request is part of: by its span, or by its header `traceparent` without traces."""
+    if SPAN in environ and (context := environ[SPAN].get_span_context()).is_valid:
+        return f"{context.trace_id:032x}"
+    header = TRACEPARENT.match(environ.get("HTTP_TRACEPARENT", ""))
+    return header[1] if header else None
 
 
 def _add_spans(tracer: "Tracer", server: "Context", stats: RequestStats) -> None:

@@ -40,10 +40,16 @@ def until_healthy(container: str) -> None:
 
 
 class Composed:
-    """The service, as `docker-compose up` brings it."""
+    """The service, as `docker-compose up` brings it in a clone whose files only its owner can read."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
+        self._clone = folder / "clone"
+        for part in ("service", "model_artifacts"):
+            shutil.copytree(ROOT / part, self._clone / part)
+        for file in ("Dockerfile", "docker-compose.yml", ".dockerignore"):
+            shutil.copy(ROOT / file, self._clone / file)
+        subprocess.run(["chmod", "--recursive", "u=rwX,go=", self._clone], check=True)
         # A build here may reach the package index only through the host's network; users' builds need no such thing.
         override = folder / "override.yml"
         override.write_text("services: {adder: {build: {network: host}}}")
@@ -53,7 +59,7 @@ class Composed:
     def run(self, *arguments: str) -> str:
         environment = os.environ | {"ADDER_PORT": str(self.port)}
         done = subprocess.run(
-            [*self._command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            [*self._command, *arguments], cwd=self._clone, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
@@ -89,7 +95,8 @@ def test_a_query_is_answered(composed: Composed) -> None:
 def test_it_has_limits_and_no_rights(composed: Composed) -> None:
     found = inspect(composed.container)
     assert found["HostConfig"]["Memory"] == 3 * 1024**3
-    assert found["HostConfig"]["NanoCpus"] == 2 * 10**9
+    assert found["HostConfig"]["CpuQuota"] == 2 * 100_000  # microseconds of each 100 ms
+    assert found["HostConfig"]["NanoCpus"] == 0
     assert found["HostConfig"]["ReadonlyRootfs"] is True
     assert found["HostConfig"]["CapDrop"] == ["ALL"]
     assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
@@ -114,6 +121,59 @@ def test_it_holds_what_serving_needs_and_no_more(composed: Composed) -> None:
     assert "flask" in installed
     assert not {"pip", "pytest", "matplotlib", "uv"} & set(installed)
     assert "PIP_" not in docker("history", "--no-trunc", "neural-adder")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (
+            ["--shm-size", "64k"],
+            "error: the folder of the metrics cannot be created: /dev/shm has 64 kB free, and 2 workers require 2048 k",
+        ),
+        (
+            ["--ipc", "none", "--read-only"],
+            "error: the folder of the metrics cannot be created: [Errno 2] No usable te",
+        ),
+        (
+            ["--memory", "256m", "--memory-swap", "256m"],
+            "error: the check of the SavedModels was killed, as the system does when memory runs out: it requires 800 "
+            "MB, and the service may use 256 MB",
+        ),
+    ],
+)
+def test_too_little_memory_is_reported_in_one_line(composed: Composed, options: list[str], error: str) -> None:
+    image = inspect(composed.container)["Image"]
+    command = ["docker", "run", "--rm", "--env", "ADDER_WORKERS=2", "--env", "ADDER_LOG_FORMAT=console", *options]
+    refused = subprocess.run([*command, image], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    [line] = [line for line in refused.stderr.splitlines() if "[INFO]" not in line]
+    assert line.startswith(error)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--ipc", "none"],  # no /dev/shm
+        # As Kubernetes with a Service named adder.
+        ["--env", "ADDER_PORT=tcp://10.0.0.1:8000", "--env", "ADDER_PORT_8000_TCP_PORT=8000"],
+        ["--env", "ADDER_PORT=", "--env", "PORT=8080"],
+    ],
+)
+def test_the_container_is_healthy_in_other_surroundings(composed: Composed, options: list[str]) -> None:
+    image = inspect(composed.container)["Image"]
+    container = docker("run", "--detach", "--env", "ADDER_MODELS=last-digit", *options, image)
+    try:
+        until_healthy(container)
+        assert ("is ignored, and the port is 8000" in docker("logs", container)) == ("tcp" in str(options))
+    finally:
+        docker("rm", "--force", container)
+
+
+def test_a_quota_above_the_cores_of_the_machine_is_accepted(composed: Composed) -> None:
+    """As on a machine of one core, where the engine refuses two."""
+    host, cores = inspect(composed.container)["HostConfig"], int(docker("info", "--format", "{{.NCPU}}"))
+    quota = cores * host["CpuQuota"]
+    assert docker("run", "--rm", f"--cpu-quota={quota}", inspect(composed.container)["Image"], "true") == ""
 
 
 def test_sigterm_stops_the_container_in_order(composed: Composed) -> None:

@@ -67,7 +67,10 @@ def test_log_lines_are_json_and_requests_are_traces(
     assert all(line.keys() >= {"time", "level", "logger", "message", "pid"} for line in lines)
     assert {line["logger"] for line in lines} == {"gunicorn.error", "tensorflow", "service.access"}
     access = [line for line in lines if line["logger"] == "service.access"]
-    assert [line["status"] for line in access] == [200, 200, 400]
+    assert [line["http.response.status_code"] for line in access] == [200, 200, 400]
+    assert [line.get("error.type") for line in access] == [None, None, "/problems/unreadable"]
+    assert all(line["client.address"] == "127.0.0.1" for line in access)
+    assert all(line["user_agent.original"].startswith("python-requests/") for line in access)
     assert access[0]["request_id"] == "first"
     assert access[0]["model"] == "adder"
 
@@ -78,6 +81,8 @@ def test_log_lines_are_json_and_requests_are_traces(
         + [(name, False) for name in ["POST /predict", *inside, "POST /predict", "validation"]]
     )
     assert len({span.trace_id for span in Collector.spans()}) == 3
+    assert {line["trace_id"] for line in access} == {span.trace_id.hex() for span in Collector.spans()}
+    assert access[0]["trace_id"] == TRACE
     [resource] = {
         value.value.string_value
         for request in Collector.received

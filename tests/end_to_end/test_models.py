@@ -1,6 +1,7 @@
 """The shipped models: selecting one, and loading a new version on SIGHUP."""
 
 import hashlib
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -81,7 +82,11 @@ def test_sighup_loads_a_new_version_unless_it_is_damaged(start: Start, tmp_path:
     service = start(artifacts=tmp_path, workers=1).ready()
     assert service.post("/predict", {"query": "1+2"}).json()["model"]["version"] == older
     assert f"skipped: {damaged} has changed" in service.log
+    assert service.metric_value("adder_skipped_versions", model="adder") == 1
     shutil.copy(ROOT / "model_artifacts" / "adder" / str(newest) / damaged.name, damaged)
     service.process.send_signal(signal.SIGHUP)
     service.until(lambda: f"Ready with adder version {newest}, adder version {older}. Try:" in service.log)
+    assert re.findall("Checking .*", service.log) == ["Checking 1 version", "Checking 2 versions"]
     assert service.post("/predict", {"query": "1+2"}).json()["model"]["version"] == newest
+    service.until(lambda: service.metric_value("adder_skipped_versions", model="adder") == 0)
+    assert service.metric_value("adder_skipped_versions") == 0

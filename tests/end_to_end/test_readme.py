@@ -296,7 +296,7 @@ def test_the_table_of_settings_is_the_class() -> None:
     assert rows == [
         (
             f"ADDER_{name.upper()}",
-            "the cores" if field.default_factory else f"`{field.default}`",
+            "the cores" if field.default_factory else f"`{field.default}`" if field.default != "" else "none",
             field.description,
         )
         for name, field in Settings.model_fields.items()

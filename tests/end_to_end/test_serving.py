@@ -89,6 +89,7 @@ def test_wrong_answers_of_the_model_are_not_corrected(two_versions: Service) -> 
 @pytest.mark.usefixtures("curl")
 def test_the_log_says_ready_once_with_a_command_that_works(service: Service, shipped: Path) -> None:
     assert service.log.count(f"Ready with adder version {shipped.name}, ") == 1
+    assert service.log.count(f"Checking {len(list(shipped.parent.parent.glob('*/[0-9]*')))} versions") == 1
     [command] = re.findall(r"^  (curl .*)$", service.log, re.MULTILINE)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["answer"] == "579"
@@ -119,20 +120,34 @@ def test_nothing_to_serve_is_reported_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("setting", "line"),
+    ("variables", "line"),
     [
-        ({"workers": "many"}, "error: ADDER_WORKERS is 'many': Input should be a valid integer"),
+        ({"ADDER_WORKERS": "many"}, "error: ADDER_WORKERS is 'many': Input should be a valid integer"),
         (
-            {"max_queued_queries": 5},
+            {"ADDER_MAX_QUEUED_QUERIES": "5"},
             "error: ADDER_MAX_QUEUED_QUERIES, 5, is below ADDER_MAX_BATCH_QUERIES, 8192: a full",
         ),
+        ({"ADDER_WORKRES": "4"}, "error: ADDER_WORKRES is not a setting: the nearest is ADDER_WORKERS"),
+        ({"SCRIPT_NAME": "/adder"}, "error: SCRIPT_NAME is '/adder', and the paths of the service start at the root"),
+        ({"GUNICORN_CMD_ARGS": "--workers 3"}, "error: gunicorn's --workers, on its command line or in GUNICORN_CMD_"),
+        ({"GUNICORN_CMD_ARGS": "-b :1 -k sync"}, "error: gunicorn's --bind, on its command line or in GUNICORN_CMD_A"),
+        ({"FORWARDED_ALLOW_IPS": "proxy"}, "Error: 'proxy' does not appear to be an IPv4 or IPv6 network"),
+        ({"ADDER_HOST": "http://localhost"}, "error: ADDER_HOST is 'http://localhost', which is neither an address"),
+        ({"ADDER_HOST": "no-such.invalid"}, "error: ADDER_HOST is 'no-such.invalid', which is neither an address"),
+        ({"ADDER_HOST": "a" * 70}, f"error: ADDER_HOST is '{'a' * 70}', which is neither an address"),
+        ({"ADDER_HOST": "192.0.2.1"}, "error: 192.0.2.1:"),  # an address of no machine
     ],
 )
-def test_a_bad_setting_is_reported_in_one_line(start: Start, setting: dict[str, object], line: str) -> None:
-    refused = start(**setting)
+def test_a_bad_setting_is_reported_in_one_line(
+    start: Start, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], line: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    refused = start()
     assert refused.exit_status() == 1
-    assert refused.log.startswith(line)
-    assert len(refused.log.splitlines()) == 1
+    [said] = [each for each in refused.log.splitlines() if each and "[INFO]" not in each]
+    assert said.startswith(line)
+    assert "Checking" not in refused.log
 
 
 def test_a_model_unlike_its_saved_model_is_not_served(start: Start, artifact: Path, shipped: Path) -> None:
@@ -156,6 +171,37 @@ def test_a_killed_worker_is_replaced_while_others_answer(two_versions: Service) 
 
     os.kill(workers[-1], signal.SIGKILL)
     two_versions.until(is_replaced)
+
+
+def test_the_metrics_of_the_workers_are_right_after_any_signal(start: Start, artifacts: Path) -> None:
+    service = start(artifacts=artifacts, workers=2).ready()
+    cpu_seconds = 0.0
+
+    def are(workers: int) -> bool:
+        nonlocal cpu_seconds
+        before, cpu_seconds = cpu_seconds, service.metric_value("process_cpu_seconds_total")
+        assert cpu_seconds >= before  # a worker that has ended stays in the sum
+        counted = [service.metric_value(name) for name in ("adder_workers", "adder_workers_ready")]
+        return counted == [workers, workers]
+
+    service.until(lambda: are(2))
+    booted = 2
+    for signal_number, workers, more in (
+        (signal.SIGHUP, 2, 2),
+        (signal.SIGTTIN, 3, 1),
+        (signal.SIGTTOU, 2, 0),
+        (signal.SIGTTOU, 1, 0),
+        (signal.SIGTTIN, 2, 1),
+        (signal.SIGTTIN, 3, 1),
+        (signal.SIGHUP, 2, 2),
+    ):
+        service.process.send_signal(signal_number)
+        booted += more
+        service.until(lambda: len(service.workers()) == booted and are(workers))  # noqa: B023  called here
+    for signal_number in (signal.SIGKILL, signal.SIGTERM):
+        os.kill(service.workers()[-1], signal_number)
+        booted += 1
+        service.until(lambda: len(service.workers()) == booted and are(2))  # noqa: B023  called here
 
 
 def test_a_worker_that_cannot_load_takes_no_connection(start: Start, artifact: Path) -> None:
@@ -250,8 +296,22 @@ def test_sigterm_while_loading_ends_at_once(start: Start, artifacts: Path) -> No
     assert loading.stop() == 0
 
 
-def test_a_port_that_is_taken_is_reported(start: Start, service: Service, artifacts: Path) -> None:
-    second = start(port=service.port, artifacts=artifacts, workers=1)
-    assert second.exit_status() != 0
-    assert f"Connection in use: ('127.0.0.1', {service.port})" in second.log
-    assert "Traceback" not in second.log
+def test_a_port_that_is_taken_is_reported_in_one_line(start: Start, service: Service) -> None:
+    second = start(port=service.port)
+    assert second.exit_status() == 1
+    [line] = [each for each in second.log.splitlines() if "[INFO]" not in each]
+    assert line == (
+        f"error: 127.0.0.1:{service.port} cannot be listened on: Address already in use: set ADDER_HOST and ADDER_PORT"
+    )
+
+
+def test_gunicorn_reads_its_own_variables(start: Start, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--access-logfile /dev/stderr")
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    monkeypatch.setenv("ADDER_MODELS", "")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.0/8")
+    service = start(artifacts=artifacts, host="[::1]")
+    service.url = f"http://[::1]:{service.port}"
+    assert service.ready().get("/health/ready").status_code == 200
+    service.until(lambda: '"GET /health/ready HTTP/1.1" 200' in service.log)
+    assert len(service.workers()) == 1

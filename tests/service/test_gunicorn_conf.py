@@ -3,17 +3,26 @@ import subprocess
 import sys
 
 from tests.conftest import ROOT
+from tests.end_to_end.conftest import free_port
 
 
 def run_conf(code: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, with the configuration imported as `conf`: it changes its process."""
     environment = os.environ | {f"ADDER_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-c", f"import service.gunicorn_conf as conf; {code}"]
+    command = [sys.executable, "-c", f"import service.gunicorn_conf as conf\n{code}"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_master_imports_no_tensorflow_and_no_training() -> None:
-    imported = run_conf("import sys; conf.on_starting(None); print(*sys.modules)").stdout.split()
+    code = """
+import sys
+from gunicorn.app.wsgiapp import WSGIApplication
+from gunicorn.arbiter import Arbiter
+sys.argv = ["gunicorn", "--config", "python:service.gunicorn_conf"]
+conf.on_starting(Arbiter(WSGIApplication()))
+print(*sys.modules)
+"""
+    imported = run_conf(code, PORT=str(free_port())).stdout.split()
     assert "service.app" in imported
     assert not {"tensorflow", "keras", "training"} & set(imported)
 

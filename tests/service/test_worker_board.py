@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,21 @@ def test_a_new_worker_gets_the_lowest_free_index() -> None:
 
 def test_the_last_worker_to_load_completes_the_board() -> None:
     board = WorkerBoard()
-    assert [board.mark_loaded(index, 3) for index in range(3)] == [False, False, True]
+    board.expected = 3
+    assert [board.mark_loaded(index) for index in range(3)] == [False, False, True]
     board.mark_unloaded(1)
-    assert board.mark_loaded(1, 3)
+    assert board.mark_loaded(1)
+
+
+def test_a_worker_is_ready_until_it_stops() -> None:
+    board = WorkerBoard()
+    for index in range(3):
+        board.enter(index)
+        board.mark_loaded(index)
+    board.mark_replaced(0)
+    assert board.ready == 3
+    board.mark_unloaded(0)
+    assert (board.ready, len(board.worker_pids())) == (2, 3)
+    board.leave(0)
+    board.leave(1)
+    assert (board.ready, board.worker_pids()) == (1, [os.getpid()])

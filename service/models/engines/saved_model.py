@@ -5,6 +5,7 @@ TensorFlow takes seconds to import and half a gigabyte. Where LiteRT answers, on
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,7 +29,11 @@ class SavedModelEngine(Engine):
         import tensorflow as tf
 
         self._tensor = tf.constant
-        self._signatures = tf.saved_model.load(str(folder)).signatures
+        # TensorFlow reads the path of the variables as a pattern, in which `[` and `\\` have a meaning.
+        with TemporaryDirectory() as plain:
+            link = Path(plain) / "saved_model"
+            link.symlink_to(folder.absolute())
+            self._signatures = tf.saved_model.load(str(link)).signatures
         outputs = self._signatures["serving_default"].structured_outputs
         self.answer_length = int(outputs["probabilities"].shape[1])
 

@@ -154,3 +154,30 @@ def test_a_pattern_that_cannot_be_compiled_is_refused(artifact: Path, pattern: s
     edit_task(artifact, query_pattern=pattern)
     with pytest.raises(ModelUnavailable, match=r"task\.query_pattern: Value error, the pattern cannot be compiled"):
         verify(artifact)
+
+
+@pytest.mark.parametrize("hidden", [".git/HEAD", ".nfs000000", ".DS_Store", "variables/.DS_Store", "variables/.x/y"])
+def test_hidden_names_are_no_part_of_a_version(artifact: Path, hidden: str) -> None:
+    (artifact / hidden).parent.mkdir(exist_ok=True)
+    (artifact / hidden).touch()
+    assert verify(artifact).metadata.version == 1
+
+
+def test_a_version_of_links_into_a_hidden_folder_is_verified(artifact: Path) -> None:
+    """As Kubernetes mounts a ConfigMap."""
+    mounted = artifact / "..2026_11_25_10_00_00.123456789"
+    mounted.mkdir()
+    for entry in [each for each in artifact.iterdir() if each != mounted]:
+        entry.rename(mounted / entry.name)
+        entry.symlink_to(f"..data/{entry.name}")
+    (artifact / "..data").symlink_to(mounted.name)
+    assert verify(artifact).metadata.version == 1
+    (mounted / "variables" / "more").touch()
+    with pytest.raises(ModelUnavailable, match="does not name variables/more"):
+        verify(artifact)
+
+
+def test_a_link_to_a_folder_above_it_ends(artifact: Path) -> None:
+    (artifact / "variables" / "version").symlink_to(artifact)
+    with pytest.raises(ModelUnavailable, match="does not name variables/version/"):
+        verify(artifact)

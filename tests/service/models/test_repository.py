@@ -27,10 +27,12 @@ class EmptyArtifact:
 def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
     for folder in folders:
         (artifacts / folder).mkdir(parents=True)
+    metrics = Metrics()
     return Repository(
         Settings(artifacts=artifacts, models=models),
         lambda folder: cast(Artifact, EmptyArtifact(folder)),
-        Metrics().observe_model,
+        metrics.observe_model,
+        metrics.observe_skipped,
     )
 
 
@@ -46,6 +48,13 @@ def test_a_broken_version_is_skipped(tmp_path: Path) -> None:
     repository = repository_of(tmp_path, "adder", "adder/1", "adder/2/broken")
     assert repository.load()
     assert repository.find().artifact.metadata.version == 1
+
+
+def test_a_version_with_zeros_in_front_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    repository = repository_of(tmp_path, "adder", "adder/1", "adder/00000002", "adder/01")
+    assert repository.load()
+    assert repository.find().artifact.metadata.version == 1
+    assert f"version skipped: {tmp_path}/adder/00000002 has zeros in front of its number: call it 2" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,8 @@ def test_an_unexpected_error_of_loading_is_logged(tmp_path: Path, caplog: pytest
         raise RuntimeError("unexpected")
 
     (tmp_path / "adder" / "1").mkdir(parents=True)
-    assert not Repository(Settings(artifacts=tmp_path), load, Metrics().observe_model).load()
+    metrics = Metrics()
+    assert not Repository(Settings(artifacts=tmp_path), load, metrics.observe_model, metrics.observe_skipped).load()
     assert "RuntimeError: unexpected" in caplog.text
 
 

@@ -38,6 +38,12 @@ def test_the_files_of_shipped_models_agree(name: str) -> None:
     saved_model_check.check(newest(name))
 
 
+@pytest.mark.parametrize("name", ["a[b]", "a\\b", "a*?{b} c"])
+def test_any_path_is_loaded(barely_trained: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(barely_trained, tmp_path / name / "adder" / "1")
+    assert saved_model_check.check(folder)["method_name"] == "tensorflow/serving/predict"
+
+
 def test_files_that_differ_are_refused(differing: Path) -> None:
     with pytest.raises(ModelUnavailable, match=r"/1: probabilities by litert differ from the SavedModel's"):
         saved_model_check.check(differing)

@@ -6,6 +6,7 @@ from flask.testing import FlaskClient
 
 from service.errors import FieldError, Invalid, QueueFull
 from service.rest import problem_details
+from service.telemetry import middleware
 
 
 def test_an_unknown_path_is_a_problem(client: FlaskClient) -> None:
@@ -61,6 +62,7 @@ def test_a_dialect_has_error_documents(dialect: str) -> None:
         raise problems[name]
 
     app, routes = Flask(__name__), Blueprint("dialect", __name__, url_prefix=dialect)
+    middleware.register(app, [])
     problem_details.register(app)
     problem_details.register_error_documents(routes)
     routes.add_url_rule("/<name>", view_func=fail)

@@ -1,7 +1,9 @@
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -19,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that PROMETHEUS_MULTIPROC_DIR names."""
     monkeypatch.setattr(SharedValue, "folder", None)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "values"))
-    multiprocess.prepare()
+    multiprocess.prepare(1)
     return tmp_path / "values"
 
 
@@ -41,7 +43,6 @@ def set_metrics() -> None:
     metrics.queries.labels("adder", "1").inc(3)
     metrics.inference_duration.labels("adder", "1").observe(0.0003)
     metrics.queue_size.labels("adder", "1").set(7)
-    metrics.workers.set(2)
 
 
 def exposition() -> list[str]:
@@ -118,7 +119,6 @@ def test_the_exposition_has_the_values_of_all_workers() -> None:
     assert 'adder_queries_total{model="adder",version="1"} 6.0' in lines
     assert 'adder_inference_duration_seconds_bucket{le="0.0005",model="adder",version="1"} 2.0' in lines
     assert 'adder_queue_size{model="adder",version="1"} 14.0' in lines
-    assert "adder_workers 2.0" in lines
 
 
 def test_a_replacement_continues_the_counters_of_a_dead_worker(folder: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_replacement_continues_the_counters_of_a_dead_worker(folder: Path) -> 
 
 def test_a_new_service_starts_with_an_empty_folder(folder: Path) -> None:
     run_worker(0, set_metrics)
-    multiprocess.prepare()
+    multiprocess.prepare(1)
     assert list(folder.iterdir()) == []
 
 
@@ -146,7 +146,7 @@ def unnamed_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a service without PROMETHEUS_MULTIPROC_DIR."""
     monkeypatch.setattr(SharedValue, "folder", None)
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    multiprocess.prepare()
+    multiprocess.prepare(1)
     assert SharedValue.folder is not None
     return SharedValue.folder
 
@@ -164,8 +164,23 @@ def test_only_the_folder_of_a_killed_service_is_removed(unnamed_folder: Path) ->
     (abandoned / "counter_0.db").touch()
     os.utime(abandoned, (0, 0))
     os.utime(unnamed_folder, (0, 0))
-    multiprocess.prepare()
+    multiprocess.prepare(1)
     assert unnamed_folder.is_dir()
     assert not abandoned.exists()
     multiprocess.close()
     unnamed_folder.rmdir()
+
+
+def test_no_room_is_an_error_that_says_how_much_is_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=16, f_frsize=4096))
+    with pytest.raises(OSError, match=f"^{folder} has 64 kB free, and 2 workers require 2048 kB$"):
+        multiprocess.prepare(2)
+
+
+def test_temporary_files_stand_in_for_full_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    room = {multiprocess.MEMORY: 15, Path(tempfile.gettempdir()): 4096}
+    monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_bavail=room[folder], f_frsize=4096))
+    assert multiprocess.find_room(2) == Path(tempfile.gettempdir())
+    room[multiprocess.MEMORY] = 4096
+    assert multiprocess.find_room(2) == multiprocess.MEMORY
