@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     )
     engine: Literal["auto", "litert", "saved_model"] = Field(
         "auto",
-        description="`litert`, `saved_model` (TensorFlow: slower, half a gigabyte for each worker), or `auto`: LiteRT "
+        description="`litert`, `saved_model` (TensorFlow: slower, up to a gigabyte for each worker), or `auto`: LiteRT "
         "if the version has LiteRT files.",
     )
     workers: int = Field(
