@@ -155,9 +155,7 @@ def test_a_model_unlike_its_saved_model_is_not_served(start: Start, artifact: Pa
     metadata.write(artifact, metadata.read(shipped).model_copy(update={"version": 1}))
     refused = start(artifacts=artifact.parent.parent, workers=1)
     assert refused.exit_status() == 1
-    assert (
-        f"error: {artifact} has LiteRT files whose probabilities differ from its SavedModel's by up to" in refused.log
-    )
+    assert f"error: {artifact}: probabilities by litert differ from the SavedModel's by up to" in refused.log
 
 
 def test_a_killed_worker_is_replaced_while_others_answer(two_versions: Service) -> None:

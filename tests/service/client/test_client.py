@@ -97,18 +97,17 @@ def test_predict_batch(server: StubServer, client: Client) -> None:
 
 
 def test_explain(server: StubServer, client: Client) -> None:
-    server.responses = [send_json(ANSWER | {"hidden": ["1"], "characters": ["5", " "], "matrix": [[0.5, -0.1]]})]
+    server.responses = [send_json(ANSWER | {"hidden": ["1"], "characters": ["5", ""], "matrix": [[0.5, -0.1]]})]
     explanation = client.explain("123+456")
-    assert (explanation.hidden, explanation.characters) == (["1"], ["5", " "])
+    assert (explanation.hidden, explanation.characters) == (["1"], ["5", ""])
     assert explanation.matrix == [[0.5, -0.1]]
 
 
 def test_models(server: StubServer, client: Client) -> None:
-    server.responses = [
-        send_json({"models": [MODEL | {"architecture": "lstm", "query_example": "1+1", "evidence": None}]})
-    ]
+    described = {"architecture": "lstm", "engine": "litert", "query_example": "1+1", "hint": "a sum", "truth": "sum"}
+    server.responses = [send_json({"models": [MODEL | described | {"evidence": None, "later": "unknown"}]})]
     [entry] = client.models()
-    assert (entry.name, entry.version, entry.query_example) == ("adder", 2, "1+1")
+    assert (entry.name, entry.version, entry.query_example, entry.hint) == ("adder", 2, "1+1", "a sum")
 
 
 @pytest.mark.usefixtures("pauses")
