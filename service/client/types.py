@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat
+
+Probability = Annotated[float, Field(ge=0, le=1.001)]  # no NaN either; 0.1% is for rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +20,17 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry(ModelVersion):
-    """A version that is served, an example of a query, and its measured accuracy, or None if it is not evaluated."""
+    """A version that is served, an example of a query, and its measured accuracy, or None if it is not evaluated.
+
+    `engine` runs it: "litert" or "saved_model". `hint` completes the sentence "write ..." about its queries. `truth` is
+    how the service checks its answers: "sum", "samples", or None for not at all.
+    """
 
     architecture: str
+    engine: str
     query_example: str
+    hint: str
+    truth: str | None
     evidence: Mapping[str, Any] | None
 
 
@@ -28,12 +39,12 @@ class RunnerUp:
     """Another character for a position in the answer, and its probability."""
 
     character: str
-    probability: float
+    probability: Probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Character(RunnerUp):
-    """A character of the answer, or " " for its end, and the most probable others."""
+    """A character of the answer, or the empty string for its end, and the most probable others."""
 
     runners_up: Sequence[RunnerUp]
 
@@ -43,7 +54,7 @@ class Alternative:
     """One of the most probable answers, and its probability."""
 
     answer: str
-    probability: float
+    probability: Probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +67,7 @@ class Prediction:
 
     query: str
     answer: str
-    confidence: float
+    confidence: Probability
     model: ModelVersion
     abstained: bool | None = None
     characters: Sequence[Character] | None = None
@@ -73,11 +84,15 @@ class Explanation:
 
     query: str
     answer: str
-    confidence: float
+    confidence: Probability
     hidden: Sequence[str]
     characters: Sequence[str]
-    matrix: Sequence[Sequence[float]]
+    matrix: Sequence[Sequence[FiniteFloat]]
     model: ModelVersion
+
+    def __post_init__(self) -> None:
+        if [len(row) for row in self.matrix] != [len(self.characters)] * len(self.hidden):
+            raise ValueError("the matrix has another size than the characters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
