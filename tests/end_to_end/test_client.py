@@ -181,7 +181,6 @@ def test_a_query_may_begin_with_a_sign(service: Service, run: Run, arguments: li
     done = run(service.url, *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: #/query: ")
-    assert b"'-3+5'" in done.stderr
 
 
 @pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
