@@ -1,8 +1,12 @@
 """The command line: a client of a running service."""
 
+import os
+import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Unpack
 
@@ -16,9 +20,11 @@ from service.client import (
     ClientError,
     Explanation,
     HTTPStatusError,
+    InvalidURL,
     ModelSelector,
     Prediction,
     PredictOptions,
+    TransportError,
 )
 
 COMPLETE_VARIABLE = "_ADDER_COMPLETE"  # the environment variable with which a shell requests completions
@@ -30,9 +36,40 @@ SHELLS: dict[str, tuple[type[ShellComplete], str]] = {
 }
 
 
+SIGNED = re.compile("-[^-a-zA-Z]")  # the start of a query: all names of options begin with a letter
+MARK = "\0"  # before such a query, so that click takes it for no option; no argument of a process has this character
+
+
+class QueryCommand(click.Command):
+    """A command whose queries may begin with a sign. A word such as -x or --x remains an option, known or not."""
+
+    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+        """Mark the words that begin with a sign, except values of options."""
+        options = [option for option in self.params if isinstance(option, click.Option) and not option.is_flag]
+        valued = {name for option in options for name in option.opts}
+        marked = [
+            MARK + word if SIGNED.match(word) and before not in valued else word
+            for before, word in pairwise(["", *words])
+        ]
+        try:
+            return super().parse_args(context, marked)
+        except click.UsageError as error:
+            raise click.UsageError(error.format_message().replace(MARK, ""), context) from error
+
+
+def _query(word: str) -> str:
+    return word.removeprefix(MARK)
+
+
+def _default_url() -> str:
+    port = os.environ.get("ADDER_PORT", "")
+    # Kubernetes sets ADDER_PORT=tcp://10.0.0.1:8000 where a Service is named adder: this is no port.
+    return f"http://127.0.0.1:{port}" if port.isascii() and port.isdecimal() else DEFAULT_URL
+
+
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete --model and --version with the models of the service; return nothing if it does not respond."""
-    url, model = context.params.get("url") or DEFAULT_URL, context.params.get("model")
+    url, model = context.params.get("url") or _default_url(), context.params.get("model")
     try:
         with Client(url, connect_seconds=0.5, answer_seconds=0.5, retries=0) as client:
             entries = client.models()
@@ -46,7 +83,12 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 
 
 url_option = click.option(
-    "--url", envvar="ADDER_URL", show_envvar=True, default=DEFAULT_URL, show_default=True, help="URL of the service."
+    "--url",
+    envvar="ADDER_URL",
+    show_envvar=True,
+    default=_default_url,
+    show_default=f"{DEFAULT_URL}, or ADDER_PORT in place of 8000",
+    help="URL of the service.",
 )
 model_option = click.option("--model", shell_complete=_complete, help="Name of the model; by default the service's.")
 version_option = click.option(
@@ -59,8 +101,8 @@ def cli() -> None:
     """Query a running service."""
 
 
-@cli.command()
-@click.argument("queries", metavar="QUERY...", nargs=-1, required=True)
+@cli.command(cls=QueryCommand)
+@click.argument("queries", metavar="QUERY...", type=_query, nargs=-1, required=True)
 @url_option
 @model_option
 @version_option
@@ -71,16 +113,19 @@ def cli() -> None:
 def ask(queries: tuple[str, ...], url: str, stream: bool, **options: Unpack[PredictOptions]) -> None:
     """Print the answer to each QUERY, one per line; '-' reads queries from standard input, one per line.
 
+    If the service refuses each QUERY and accepts all together, with spaces between, they are one query.
+
     The line of a refused query is empty; the reason is printed to standard error, and the exit status is 1.
     """
     if stream and (options["alternatives"] is not None or options["min_confidence"] is not None):
         raise click.UsageError("--stream supports neither --alternatives nor --min-confidence: leave it out")
     refused = False
     with Client(url) as client:
+        read = _read(_joined(client, queries, model=options["model"], version=options["version"]))
         if stream:
-            errors = (_print_stream(client, query, **options) for query in _read(queries))
+            errors = (_print_stream(client, query, **options) for query in read)
         else:
-            errors = (_print_answer(answer) for answer in client.predict_many(_read(queries), **options))
+            errors = (_print_answer(answer) for answer in client.predict_many(read, **options))
         for error in errors:
             if error is not None:
                 click.echo()
@@ -89,8 +134,8 @@ def ask(queries: tuple[str, ...], url: str, stream: bool, **options: Unpack[Pred
     sys.exit(refused)
 
 
-@cli.command()
-@click.argument("query")
+@cli.command(cls=QueryCommand)
+@click.argument("query", type=_query)
 @url_option
 @model_option
 @version_option
@@ -123,12 +168,37 @@ def completion(shell: str) -> None:
     click.echo(f"{define}\n{script}", nl=False)
 
 
+def _joined(client: Client, words: Sequence[str], **selector: Unpack[ModelSelector]) -> Sequence[str]:
+    """The words of one query that the shell has split, joined again, or else the words.
+
+    The service decides, since its tasks differ: words are joined if it refuses each of them and accepts all together.
+    """
+    if len(words) == 1 or "-" in words:
+        return words
+    for answer in client.predict_many(words, **selector):
+        if not isinstance(answer, HTTPStatusError):
+            return words
+    joined = " ".join(words)
+    [answer] = client.predict_many([joined], **selector)
+    return words if isinstance(answer, HTTPStatusError) else [joined]
+
+
 def _read(queries: Iterable[str]) -> Iterator[str]:
     for query in queries:
         if query == "-" and sys.stdin is not None:  # None if the shell has closed it
-            yield from (line.decode(errors="replace").rstrip("\r\n") for line in sys.stdin.buffer)
+            yield from _lines(sys.stdin.buffer)
         else:
             yield query
+
+
+def _lines(file: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a file in UTF-8, without a byte order mark. Raises UnicodeError if the file looks like UTF-16."""
+    for number, line in enumerate(file):
+        if number == 0:
+            if line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in line:
+                raise UnicodeError("standard input looks like UTF-16 and not UTF-8: convert it, as by iconv -f UTF-16")
+            line = line.removeprefix(BOM_UTF8)
+        yield line.decode(errors="replace").rstrip("\r\n")
 
 
 def _print_answer(answer: Prediction | HTTPStatusError) -> HTTPStatusError | None:
@@ -174,12 +244,15 @@ def _name(character: str) -> str:
 
 
 def _print_error(error: Exception) -> None:
-    click.echo(f"error: {' '.join(str(error).split())}", err=True)
+    unserved = isinstance(error, HTTPStatusError) and error.type == "/problems/not-found"  # a path in the URL
+    is_url = unserved or isinstance(error, InvalidURL | TransportError)
+    hint = " (--url or ADDER_URL names another URL)" if is_url else ""
+    click.echo(f"error: {' '.join(str(error).split())}{hint}", err=True)
 
 
 if __name__ == "__main__":
     try:
         cli(complete_var=COMPLETE_VARIABLE)
-    except (ClientError, OSError) as error:
+    except (ClientError, OSError, UnicodeError) as error:
         _print_error(error)
         sys.exit(1)

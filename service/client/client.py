@@ -5,28 +5,30 @@
 
 ClientError
 ├── HTTPStatusError   the service returned a problem document (RFC 9457)
+├── InvalidURL        the URL of the service is not one
 └── TransportError    no connection, a timeout, or a response that the service does not send
 """
 
 import json
-import time
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import islice, zip_longest
 from typing import Any, Self, TypedDict, TypeVar, Unpack
+from urllib.parse import urlsplit
 
 import requests
 from pydantic import TypeAdapter, ValidationError
-from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.exceptions import HTTPError
-from urllib3.util import Retry
 
+from service.client.transport import TIME_LIMIT, Body, Session, TimeLimit
 from service.client.types import Character, Explanation, ModelEntry, Prediction, Problem
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 GRACE_SECONDS = 1  # beyond the service's own time limit, so that its 504 arrives
-MAX_RESPONSE_BYTES = 2**26  # ten times the size of 8192 predictions with their characters
 QUERIES_PER_REQUEST = 1024  # of `predict_many`, which explains it
 
 
@@ -57,6 +59,10 @@ class HTTPStatusError(ClientError):
         return self.detail
 
 
+class InvalidURL(ClientError):
+    """The URL has neither form: http://host:port or host:port, either with a path."""
+
+
 class TransportError(ClientError):
     """No response, or a response that the service does not send."""
 
@@ -82,6 +88,7 @@ class PredictOptions(BatchOptions, total=False):
 
 
 Schema = TypeVar("Schema")
+Answer = TypeVar("Answer", Prediction, Explanation)
 
 PREDICTION, PREDICTIONS = TypeAdapter(Prediction), TypeAdapter(list[Prediction])
 LINE: TypeAdapter[Prediction | Problem] = TypeAdapter(Prediction | Problem)
@@ -92,32 +99,26 @@ CHARACTER, EXPLANATION, PROBLEM = TypeAdapter(Character), TypeAdapter(Explanatio
 class Client:
     """A client of one service, over connections that are kept open. Not safe for several threads.
 
-    A request is repeated up to `retries` times if there is no connection, if the connection breaks or times out, and
-    after 502 and 503; the pause is `Retry-After`, or doubles each time. Each request has `answer_seconds` in the
-    service, and a second more in the client. All methods raise HTTPStatusError and TransportError; methods that return
-    iterators raise them during iteration.
+    `url` may lack `http://`, and may have a path, as behind a proxy that serves other sites too: the paths of the
+    routes are appended. A loopback address is asked directly, whatever proxies the environment sets.
+
+    A request is repeated up to `retries` times if there is no connection, if the connection breaks, and after 502 and
+    503; the pause is `Retry-After`, or doubles each time, and up to a quarter longer, so that clients do not return at
+    once. A `Retry-After` above 10 seconds ends the tries. Each try has `answer_seconds` in the service, and a second
+    more in the client until the whole response has arrived; in a stream, until the next item. All methods raise
+    HTTPStatusError and TransportError; methods that return iterators raise them during iteration. Raises InvalidURL.
     """
 
     def __init__(
         self, url: str = DEFAULT_URL, *, connect_seconds: float = 3, answer_seconds: float = 10, retries: int = 3
     ) -> None:
-        self.url = url.rstrip("/")
-        self._read_seconds = answer_seconds + GRACE_SECONDS
-        self._timeout = connect_seconds, self._read_seconds
-        retry = Retry(
-            retries,
-            allowed_methods=["GET", "POST"],  # no request changes state
-            status_forcelist=[502, 503],  # not 504: the deadline of the request has passed
-            raise_on_status=False,  # return the last response
-            backoff_factor=0.1,
-            backoff_max=2,
-            backoff_jitter=0.1,
-            retry_after_max=10,
-        )
-        self._session = requests.Session()
+        self.url = _base(url)
+        self._answer_seconds = answer_seconds + GRACE_SECONDS
+        self._timeout = connect_seconds, self._answer_seconds
+        host = str(urlsplit(self.url).hostname)
+        self._proxies = {"no_proxy": host} if _is_loopback(host) else {}
+        self._session = Session(retries)
         self._session.headers["Request-Timeout"] = f"{answer_seconds:f}"
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def __enter__(self) -> Self:
         return self
@@ -131,7 +132,7 @@ class Client:
 
     def predict(self, query: str, **options: Unpack[PredictOptions]) -> Prediction:
         """Answer one query."""
-        return self._request(PREDICTION, "POST", "/predict", json=_body({"query": query}, options))
+        return self._check(query, self._request(PREDICTION, "POST", "/predict", json=_body({"query": query}, options)))
 
     def predict_batch(self, queries: Sequence[str], **options: Unpack[BatchOptions]) -> list[Prediction]:
         """Answer several queries in one request, in order.
@@ -142,7 +143,10 @@ class Client:
         batch = self._request(BATCH, "POST", "/predict/batch", json=body)
         # As JSON again: pydantic reads dataclasses strictly from JSON only.
         predictions = json.dumps([prediction | {"model": batch.model} for prediction in batch.predictions])
-        return self._parse(PREDICTIONS, predictions.encode())
+        answers = self._parse(PREDICTIONS, predictions.encode())
+        if len(answers) != len(queries):
+            raise TransportError(f"{self._asked()} returned {len(answers)} predictions for {len(queries)} queries")
+        return [self._check(query, answer) for query, answer in zip(queries, answers, strict=True)]
 
     def predict_many(
         self, queries: Iterable[str], **options: Unpack[PredictOptions]
@@ -156,12 +160,14 @@ class Client:
         while block := list(islice(remaining, QUERIES_PER_REQUEST)):
             lines = [json.dumps(_body({"query": query}, options)) + "\n" for query in block]
             headers = {"Content-Type": "application/x-ndjson"}
-            with self._response("POST", "/predict/batch", data="".join(lines).encode(), headers=headers) as response:
-                for query, line in zip_longest(block, self._lines(response)):
+            with self._response("POST", "/predict/batch", data="".join(lines).encode(), headers=headers) as body:
+                for query, line in zip_longest(block, body.lines()):
                     if query is None or line is None:
-                        raise TransportError(f"{self.url} returned another number of lines for {len(block)} queries")
+                        raise TransportError(
+                            f"{self._asked()} returned another number of lines than {len(block)} queries"
+                        )
                     answer = self._parse(LINE, line)
-                    yield HTTPStatusError(answer) if isinstance(answer, Problem) else answer
+                    yield HTTPStatusError(answer) if isinstance(answer, Problem) else self._check(query, answer)
 
     def stream(self, query: str, **selector: Unpack[ModelSelector]) -> Iterator[Character | Prediction]:
         """Yield each character of the answer as the model decodes it, and then the prediction.
@@ -169,99 +175,109 @@ class Client:
         The end of the answer is a character too, if the answer has room for it.
         """
         done = False
-        with self._response("POST", "/predict/stream", json=_body({"query": query}, selector)) as response:
-            for event, data in _events(self._lines(response)):
+        with self._response("POST", "/predict/stream", json=_body({"query": query}, selector)) as body:
+            for event, data in body.events():
                 if event == b"character":
                     yield self._parse(CHARACTER, data)
                 elif event == b"done":
-                    yield self._parse(PREDICTION, data)
+                    yield self._check(query, self._parse(PREDICTION, data))
                     done = True  # read on: a body that is read to its end leaves its connection for the next request
                 elif event == b"problem":
                     raise HTTPStatusError(self._parse(PROBLEM, data))
+                else:
+                    continue  # an unknown event does not keep the caller waiting for longer
+                body.renew()
         if not done:
-            raise TransportError(f"{self.url} ended the stream before the answer was complete")
+            raise TransportError(f"{self._asked()} ended the stream before the answer was complete")
 
     def explain(self, query: str, **selector: Unpack[ModelSelector]) -> Explanation:
         """Compute how much each character of the query matters to each character of the answer."""
-        return self._request(EXPLANATION, "POST", "/explain", json=_body({"query": query}, selector))
+        return self._check(
+            query, self._request(EXPLANATION, "POST", "/explain", json=_body({"query": query}, selector))
+        )
 
     def models(self) -> list[ModelEntry]:
         """List every version of every model that is served."""
         return self._request(MODELS, "GET", "/models").models
 
-    def _request(self, schema: TypeAdapter[Schema], method: str, path: str, **body: Any) -> Schema:
-        with self._response(method, path, **body) as response:
-            return self._parse(schema, b"".join(self._chunks(response)))
+    def _request(self, schema: TypeAdapter[Schema], method: str, path: str, **content: Any) -> Schema:
+        with self._response(method, path, **content) as body:
+            return self._parse(schema, body.read())
 
     @contextmanager
-    def _response(self, method: str, path: str, **body: Any) -> Iterator[requests.Response]:
+    def _response(self, method: str, path: str, **content: Any) -> Iterator[Body]:
+        limit = TimeLimit(self._answer_seconds)
+        TIME_LIMIT.set(limit)
         try:
             with self._session.request(
-                method, self.url + path, timeout=self._timeout, stream=True, allow_redirects=False, **body
+                method, self.url + path, timeout=self._timeout, stream=True, proxies=dict(self._proxies), **content
             ) as response:
+                body = Body(response, limit)
                 if response.status_code != 200:
-                    raise self._error(response)
-                yield response
+                    raise self._error(response.status_code, body.read())
+                yield body
         except (requests.RequestException, HTTPError) as error:  # urllib3's, if the body breaks off
-            raise TransportError(f"no response from {self.url}: {_reason(error)}") from error
+            raise TransportError(f"no response from {self._asked()}: {_reason(error)}") from error
 
-    def _error(self, response: requests.Response) -> ClientError:
+    def _error(self, status: int, document: bytes) -> ClientError:
         try:
-            return HTTPStatusError(PROBLEM.validate_json(b"".join(self._chunks(response)), strict=True))
+            return HTTPStatusError(PROBLEM.validate_json(document, strict=True))
         except ValidationError:
-            return TransportError(f"{self.url} returned status {response.status_code} without a problem document")
+            return TransportError(f"{self._asked()} returned status {status} without a problem document")
 
     def _parse(self, schema: TypeAdapter[Schema], document: bytes) -> Schema:
         try:
             return schema.validate_json(document, strict=True)
         except ValidationError as error:
-            raise TransportError(f"unexpected response from {self.url}: {error.errors()[0]['msg']}") from error
+            first = error.errors()[0]
+            reason = ": ".join([*map(str, first["loc"]), first["msg"]])
+            raise TransportError(f"unexpected response from {self._asked()}: {reason}") from error
 
-    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
-        """The body as it arrives, bounded in size and in the time spent waiting for it."""
-        received, waited = 0, 0.0
-        while True:
-            started = time.monotonic()
-            chunk = response.raw.read1(65536)  # returns what has arrived; iter_content waits for a full chunk
-            waited += time.monotonic() - started
-            received += len(chunk)
-            if received > MAX_RESPONSE_BYTES or waited > self._read_seconds:
-                limits = f"{MAX_RESPONSE_BYTES} bytes or {self._read_seconds:g} seconds"
-                raise TransportError(f"the response from {self.url} exceeds {limits}")
-            if not chunk:
-                return
-            yield chunk
+    def _check(self, query: str, answer: Answer) -> Answer:
+        """Return the answer. Raises TransportError if it is that of another query."""
+        if _can_be(answer.query, query):
+            return answer
+        raise TransportError(f"{self._asked()} answered {answer.query!r} for the query {query!r}")
 
-    def _lines(self, response: requests.Response) -> Iterator[bytes]:
-        rest = b""
-        for chunk in self._chunks(response):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from lines
-        if rest:
-            yield rest
+    def _asked(self) -> str:
+        """The URL for errors, and the proxy in between if the environment sets one."""
+        proxy = select_proxy(self.url, get_environ_proxies(self.url, self._proxies.get("no_proxy")))
+        by = f" by the proxy {_without_password(proxy)}" if proxy else ""
+        return _without_password(self.url) + by
 
 
 def _body(required: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     return required | {name: value for name, value in options.items() if value is not None}
 
 
-def _events(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Server-sent events as (event, data), by section 9.2.6 of the HTML standard.
+def _base(url: str) -> str:
+    """The URL that the paths of the routes are appended to. Raises InvalidURL."""
+    full = url.strip() if "://" in url else f"http://{url.strip()}"
+    try:
+        parts = urlsplit(full)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of the brackets of IPv6, and of a port that is no number
+        usable = False
+    if not usable or "?" in full or "#" in full:
+        raise InvalidURL(f"{_without_password(url)!r} is not the URL of a service: write it like {DEFAULT_URL}")
+    return full.rstrip("/")
 
-    Fields and forms that the service never sends are not supported: id, retry, a byte order mark, lines that end in CR.
-    """
-    event, data = b"", list[bytes]()
-    for line in lines:
-        field, _, value = line.removesuffix(b"\r").partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"event":
-            event = value
-        elif field == b"data":
-            data.append(value)
-        elif line in (b"", b"\r"):
-            if data:
-                yield event, b"\n".join(data)
-            event, data = b"", []
+
+def _without_password(url: str) -> str:
+    return re.sub(r"^(\w+://)?.*@", r"\1", url)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _can_be(query: str, sent: str) -> bool:
+    """Whether a query in a response can be the one that was sent: the service drops some characters, such as spaces."""
+    remaining = iter(sent)
+    return all(character in remaining for character in query)
 
 
 def _reason(error: BaseException) -> str:

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat
+
+Probability = Annotated[float, Field(ge=0, le=1.001)]  # no NaN either; 0.1% is for rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class RunnerUp:
     """Another character for a position in the answer, and its probability."""
 
     character: str
-    probability: float
+    probability: Probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class Alternative:
     """One of the most probable answers, and its probability."""
 
     answer: str
-    probability: float
+    probability: Probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,7 @@ class Prediction:
 
     query: str
     answer: str
-    confidence: float
+    confidence: Probability
     model: ModelVersion
     abstained: bool | None = None
     characters: Sequence[Character] | None = None
@@ -80,11 +84,15 @@ class Explanation:
 
     query: str
     answer: str
-    confidence: float
+    confidence: Probability
     hidden: Sequence[str]
     characters: Sequence[str]
-    matrix: Sequence[Sequence[float]]
+    matrix: Sequence[Sequence[FiniteFloat]]
     model: ModelVersion
+
+    def __post_init__(self) -> None:
+        if [len(row) for row in self.matrix] != [len(self.characters)] * len(self.hidden):
+            raise ValueError("the matrix has another size than the characters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

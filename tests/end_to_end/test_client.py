@@ -123,6 +123,9 @@ def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
         (["123+456", "--model", "last-digit"], b"", b"9\n"),
         (["0+0", "--version", "1", "--min-confidence", "0.9"], b"", b"abstained\n"),
         (["123+456", "1+2", "--stream"], b"", b"579\n3\n"),
+        (["12", "+", "30"], b"", b"42\n"),
+        (["12", "+30", "--stream"], b"", b"42\n"),
+        (["-"], b"\xef\xbb\xbf1+2\r\n3+3\r\n", b"3\n6\n"),
     ],
 )
 def test_answers_are_printed_one_a_line(
@@ -163,13 +166,76 @@ def test_a_bad_query_is_reported_and_the_rest_are_answered(
     assert done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{PORT}", "nowhere", "http://[", "http://x.invalid"])
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_words_that_are_no_query_together_stay_apart(service: Service, run: Run, stream: list[str]) -> None:
+    done = run(service.url, "ask", "12", "-30", *stream)
+    assert (done.stdout, done.returncode) == (b"\n\n", 1)
+    assert done.stderr.count(b"\n") == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ask", "-3+5"], ["ask", "-3+5", "--version", "2"], ["ask", "--stream", "--", "-3+5"], ["explain", "-3+5"]],
+)
+def test_a_query_may_begin_with_a_sign(service: Service, run: Run, arguments: list[str]) -> None:
+    done = run(service.url, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: #/query: ")
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_reported_in_a_line(service: Service, run: Run, codec: str) -> None:
+    done = run(service.url, "ask", "-", stdin="1+2\r\n3+4\r\n".encode(codec))
+    assert (done.stdout, done.returncode) == (b"", 1)
+    assert done.stderr.startswith(b"error: standard input looks like UTF-16")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        (f"http://127.0.0.1:{PORT}", f"no response from http://127.0.0.1:{PORT}: "),
+        (f"127.0.0.1:{PORT}", f"no response from http://127.0.0.1:{PORT}: "),
+        ("http://x.invalid", "no response from http://x.invalid: "),
+        ("http://[", "'http://[' is not the URL of a service"),
+    ],
+)
 @pytest.mark.parametrize("command", ["ask", "explain"])
-def test_an_unreachable_service_is_reported_in_a_line(run: Run, url: str, command: str) -> None:
+def test_an_unreachable_service_is_reported_in_a_line(run: Run, url: str, error: str, command: str) -> None:
     done = run(url, command, "1+1")
     assert (done.stdout, done.returncode) == (b"", 1)
-    assert done.stderr.startswith(f"error: no response from {url}: ".encode())
+    assert done.stderr.startswith(f"error: {error}".encode())
+    assert done.stderr.endswith(b" (--url or ADDER_URL names another URL)\n")
     assert done.stderr.count(b"\n") == 1
+
+
+def test_a_path_that_is_not_served_is_reported_in_a_line(service: Service, run: Run) -> None:
+    done = run(f"{service.url}/predict", "ask", "1+1")
+    assert done.stderr.startswith(b"error: POST /predict/predict/batch is not served")
+    assert done.stderr.endswith(b" (--url or ADDER_URL names another URL)\n")
+
+
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"ADDER_PORT": "18600"}, "http://127.0.0.1:18600"),
+        ({"ADDER_PORT": "18600", "ADDER_URL": "adder:1"}, "adder:1"),
+        ({"ADDER_PORT": "18600", "ADDER_URL": ""}, "http://127.0.0.1:18600"),
+        ({"ADDER_PORT": ""}, "http://127.0.0.1:8000"),
+        ({"ADDER_PORT": "tcp://10.0.0.1:8000"}, "http://127.0.0.1:8000"),
+        ({"ADDER_PORT": "²"}, "http://127.0.0.1:8000"),
+    ],
+)
+@pytest.mark.parametrize("command", ["ask", "explain"])
+def test_the_url_is_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, command: str
+) -> None:
+    for name in ("ADDER_URL", "ADDER_PORT"):
+        monkeypatch.setenv(name, variables[name]) if name in variables else monkeypatch.delenv(name, raising=False)
+    cli = runpy.run_module("service", run_name="imported")["cli"]
+    with cli.commands[command].make_context(command, ["1+1"]) as context:
+        assert context.params["url"] == url
 
 
 @pytest.mark.parametrize(
@@ -180,6 +246,9 @@ def test_an_unreachable_service_is_reported_in_a_line(run: Run, url: str, comman
         ["ask", "1+1", "--min-confidence", "2"],
         ["ask", "1+1", "--version", "one"],
         ["ask", "1+1", "--stream", "--alternatives", "2"],
+        ["ask", "1+1", "--verison", "2"],
+        ["ask", "-3+5", "-x"],
+        ["explain", "-3+5", "-4"],
         ["explain", "1+1", "2+2"],
         ["completion", "csh"],
     ],
@@ -188,6 +257,7 @@ def test_bad_arguments_print_the_usage(service: Service, run: Run, arguments: li
     done = run(service.url, *arguments)
     assert (done.stdout, done.returncode) == (b"", 2)
     assert b"Usage: " in done.stderr
+    assert b"\0" not in done.stderr
 
 
 def test_a_closed_pipe_ends_the_command_line(service: Service) -> None:

@@ -80,5 +80,16 @@ def send_chunks(*chunks: bytes) -> Callable[[StubRequest], None]:
     return respond
 
 
+def send_endless(start: bytes, piece: bytes) -> Callable[[StubRequest], None]:
+    """Send raw bytes: a start, and then the same again and again until the client disconnects."""
+
+    def respond(request: StubRequest) -> None:
+        request.wfile.write(start)
+        while True:
+            request.wfile.write(piece)
+
+    return respond
+
+
 def disconnect(request: StubRequest) -> None:
     request.close_connection = True
