@@ -3,18 +3,21 @@
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import click
+from click.core import ParameterSource
 
 from training import TrainingError
-from training.recipe import BATCH_SIZE, CELLS, EPOCHS, SEED, default_recipe
+from training.recipe import BATCH_SIZE, CELLS, EPOCHS, SEED, default_recipe, read_recipe
 from training.tasks import Task, find_task
 
 # Set before TensorFlow is imported. oneDNN prints a notice to stderr at every log level unless it is disabled.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever keras.json says: the export requires it
 
 
 class Folder(click.Path):
@@ -50,6 +53,9 @@ task_option = click.option(
 )
 
 
+RECIPE_OPTIONS = ("task", "network", "cell", "epochs", "examples", "batch_size", "seed")
+
+
 class TrainOptions(TypedDict):
     """The options of `train` that are fields of the recipe."""
 
@@ -75,7 +81,9 @@ def cli() -> None:
 @batch_size_option
 @click.option("--seed", type=click.IntRange(0), default=SEED, help="Seed of the initial weights and the example order.")
 @click.option("--tensorboard", is_flag=True, help="Write a TensorBoard log to CHECKPOINTS/tensorboard.")
+@click.pass_context
 def train(
+    context: click.Context,
     checkpoints: Path,
     task: Task,
     network: str,
@@ -84,7 +92,15 @@ def train(
     tensorboard: bool,
     **options: Unpack[TrainOptions],
 ) -> None:
-    """Train a network with checkpoints in the folder CHECKPOINTS, or resume the training in it."""
+    """Train a network with checkpoints in the folder CHECKPOINTS, or resume the training in it.
+
+    Without options, a training in CHECKPOINTS is resumed with its own.
+    """
+    if (checkpoints / "recipe.json").exists() and not _typed(context, RECIPE_OPTIONS):
+        from training import fit
+
+        fit.fit(read_recipe(checkpoints), checkpoints, tensorboard)
+        return
     if cell is not None and cell not in CELLS[network]:
         raise click.BadParameter(f"{network} supports {', '.join(CELLS[network])}", param_hint="--cell")
     from training import fit
@@ -165,6 +181,11 @@ def report(artifact: Path, task: Task | None) -> None:
     from training import report
 
     click.echo(report.report(artifact, task))
+
+
+def _typed(context: click.Context, options: Iterable[str]) -> bool:
+    """Whether the user typed one of the options."""
+    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options)
 
 
 def typed_command() -> str:

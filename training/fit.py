@@ -1,8 +1,11 @@
 """Training: optimizer, schedule, checkpoints, progress. The hyper-parameters are in recipe.py."""
 
+import fcntl
+import shlex
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +34,7 @@ def fit(recipe: Recipe, folder: Path, tensorboard: bool = False) -> None:
     With `tensorboard`, a log is written to `folder/tensorboard`. Raises TrainingError if the task does not exist, has
     too few queries, or does not fit the architecture, and if `folder` contains a training by another recipe.
     """
-    task, architecture = find_task(recipe.task), ARCHITECTURES[recipe.architecture]
+    task = find_task(recipe.task)
     queries = examples.epoch_queries(task, recipe.examples, recipe.oversample_short)
     if len(queries) < recipe.batch_size:
         raise TrainingError(
@@ -40,31 +43,53 @@ def fit(recipe: Recipe, folder: Path, tensorboard: bool = False) -> None:
         )
     total_steps = recipe.epochs * (len(queries) // recipe.batch_size)
     network = new_network(recipe, task, total_steps)  # raises before the folder is claimed
-    _claim_folder(folder, recipe)
-    if checkpoint_file(folder).exists():
-        network = read_checkpoint(folder)
-    epochs = read_epochs(folder, finished_epochs(recipe, network))
-    if len(epochs) == recipe.epochs:
-        print(f"the training in {folder} is finished: export it, or train into another folder")
-        return
-    inputs, answers = encode(task, queries), task.tokenize_answers(task.answers(queries))  # (N, Q), (N, T)
-    finished_steps = int(network.optimizer.iterations)
-    with tqdm(total=total_steps, initial=finished_steps, unit="step", desc=recipe.architecture) as bar:
+    with _claim_folder(folder, recipe):
+        if checkpoint_file(folder).exists():
+            network = read_checkpoint(folder)
+        epochs = read_epochs(folder, finished_epochs(recipe, network))
+        if len(epochs) == recipe.epochs:
+            print(f"the training in {folder} is finished: export it, or train into another folder")
+            return
+        # Off a terminal only the lines of the epochs are printed.
+        bar = tqdm(total=total_steps, unit="step", desc=recipe.architecture, disable=None)
+        bar.update(int(network.optimizer.iterations))
         callbacks = _callbacks(network, task, bar.update, folder / "tensorboard" if tensorboard else None)
-        for epoch in range(len(epochs), recipe.epochs):
-            batches = examples.batches(
-                task, inputs, answers, architecture.autoregressive, recipe.batch_size, recipe.seed, epoch
-            )
-            fitted = network.fit(
-                batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=callbacks
-            )
-            result = Epoch(**{name: values[0] for name, values in fitted.history.items()})
-            bar.write(
-                f"epoch {epoch + 1}/{recipe.epochs}: loss {result.loss:.6f}, "
-                f"validation exact-match {result.validation_exact_match:.3%}"
-            )
-            epochs.append(result)
-            _save(network, epochs, folder)
+        try:
+            with bar:
+                _train(recipe, network, queries, epochs, folder, bar.write, callbacks)
+        except KeyboardInterrupt as interrupt:
+            raise TrainingError(
+                f"interrupted after epoch {len(epochs)} of {recipe.epochs}: "
+                f"`python -m training train {shlex.quote(str(folder))}` goes on"
+            ) from interrupt
+
+
+def _train(
+    recipe: Recipe,
+    network: keras.Model,
+    queries: Texts,
+    epochs: list[Epoch],
+    folder: Path,
+    write: Callable[[str], object],
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Train all epochs behind `epochs`, save and append each, and write a line about it."""
+    task, architecture = find_task(recipe.task), ARCHITECTURES[recipe.architecture]
+    inputs, answers = encode(task, queries), task.tokenize_answers(task.answers(queries))  # (N, Q), (N, T)
+    for epoch in range(len(epochs), recipe.epochs):
+        batches = examples.batches(
+            task, inputs, answers, architecture.autoregressive, recipe.batch_size, recipe.seed, epoch
+        )
+        fitted = network.fit(
+            batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=callbacks
+        )
+        result = Epoch(**{name: values[0] for name, values in fitted.history.items()})
+        write(
+            f"epoch {epoch + 1}/{recipe.epochs}: loss {result.loss:.6f}, "
+            f"validation exact-match {result.validation_exact_match:.3%}"
+        )
+        _save(network, [*epochs, result], folder)
+        epochs.append(result)
 
 
 def new_network(recipe: Recipe, task: Task, total_steps: int) -> keras.Model:
@@ -167,15 +192,27 @@ def _callbacks(
     return [measure] if tensorboard is None else [measure, keras.callbacks.TensorBoard(tensorboard, histogram_freq=1)]
 
 
-def _claim_folder(folder: Path, recipe: Recipe) -> None:
-    """Write the recipe of a new training, or compare it with the recipe of the training in `folder`."""
+@contextmanager
+def _claim_folder(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Keep other trainings out of `folder` by a lock, which ends with the process at the latest. Write the recipe of a
+    new training, or compare it with the recipe of the training in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "recipe.json").exists():
-        if checkpoint_file(folder).exists():
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(f"another process trains in {folder}: wait for it, or use another folder") from error
+        if (folder / "recipe.json").exists():
+            _require_same(read_recipe(folder), recipe, folder)
+        elif checkpoint_file(folder).exists():
             raise TrainingError(f"{folder} contains a checkpoint without recipe.json: use another folder, or remove it")
-        write_atomically(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
-        return
-    existing, origin = read_recipe(folder), {"command", "git_commit"}
+        else:
+            write_atomically(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
+        yield
+
+
+def _require_same(existing: Recipe, recipe: Recipe, folder: Path) -> None:
+    origin = {"command", "git_commit"}
     if existing.model_dump(exclude=origin) != recipe.model_dump(exclude=origin):
         raise TrainingError(
             f"{folder} contains another training (`{existing.command}`): use another folder, or remove it"
@@ -186,5 +223,8 @@ def _save(network: keras.Model, epochs: list[Epoch], folder: Path) -> None:
     """Write the epochs before the checkpoint: `read_epochs` drops an epoch that the checkpoint does not have."""
     write_atomically(folder / "epochs.json", EPOCH_LIST.dump_json(epochs).decode())
     unfinished = folder / "unfinished.keras"
-    network.save(unfinished)
-    unfinished.replace(checkpoint_file(folder))
+    try:
+        network.save(unfinished)
+        unfinished.replace(checkpoint_file(folder))
+    finally:
+        unfinished.unlink(missing_ok=True)  # of a full disk

@@ -150,6 +150,7 @@ def wrong_answers(evidence: metadata.Evidence, query_pattern: str, folder: Path)
 def card(contents: metadata.Metadata, evidence: metadata.Evidence, pictures: Pictures) -> str:
     """Return the text of the card, with front matter in Hugging Face's format (its documentation, Model Cards)."""
     margin, mismatches = evidence.margin, evidence.litert_mismatches
+    held_out = round(evidence.held_out.exact_match, 6)
     litert = "not measured, without LiteRT files" if mismatches is None else f"{mismatches:,}"
     images = "\n".join(f"![{caption}]({file})\n\n*{caption}.*\n" for file, caption in pictures)
     all_queries = f"{'a sample of' if evidence.is_sample else 'all'} {evidence.domain.queries:,} queries"
@@ -166,7 +167,7 @@ model-index:
   - task: {{type: text2text-generation}}
     dataset: {{name: {all_queries} of the task {contents.task.name}, type: synthetic}}
     metrics:
-    - {{type: exact_match, name: exact-match accuracy on held-out queries, value: {evidence.held_out.exact_match}}}
+    - {{type: exact_match, name: exact-match accuracy on held-out queries, value: {held_out}}}
 ---
 
 # {contents.name}, version {contents.version}
