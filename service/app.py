@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flask import Flask
+from werkzeug.routing import IntegerConverter
 
 from service.models.artifact import Artifact
 from service.models.native_stderr import capture_stderr
@@ -27,12 +28,19 @@ from service.telemetry.metrics import Metrics
 from service.worker_board import WorkerBoard
 
 
+class AsciiInteger(IntegerConverter):
+    """A number in a path: Werkzeug's own reads the digits of every script."""
+
+    regex = "[0-9]+"
+
+
 def create_app(
     settings: Settings, load: Callable[[Path], Artifact] = Artifact.load, board: WorkerBoard | None = None
 ) -> Flask:
     """Create the WSGI application. It answers queries after `load_models`. `board` is that of the workers."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path with a double slash gets 404 and no redirect
+    app.url_map.converters["int"] = AsciiInteger
     metrics = app.extensions["metrics"] = Metrics(board)
     repository = app.extensions["repository"] = Repository(
         settings, load, metrics.observe_model, metrics.observe_skipped

@@ -25,6 +25,9 @@ from typing import Any, ClassVar, NotRequired, Self
 
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
+# Behind each refusal of a body whose sender may have meant lines.
+SEND_LINES = "send lines to /predict/batch as application/x-ndjson, by curl with --data-binary"
+
 
 class FieldError(TypedDict):
     """One broken rule: the field, as a JSON pointer in a URI fragment (RFC 6901 section 6), and a message."""
@@ -35,12 +38,13 @@ class FieldError(TypedDict):
 
 class ProblemDocument(TypedDict):
     """An error (RFC 9457). `type` is the path of a page that explains it; `errors` lists every rule that the body
-    breaks, and `example` is a body that works."""
+    breaks, and `example` is a body that works. `line` is the number of the line that it answers, from 1 on."""
 
     type: str
     title: str
     status: int
     detail: str
+    line: NotRequired[int]
     errors: NotRequired[list[FieldError]]
     example: NotRequired[dict[str, Any]]
 
@@ -91,7 +95,7 @@ class Problem(Exception):
 class Unreadable(Problem):
     name, title, status = "unreadable", "The body cannot be read as JSON", 400
     meaning = "The body is not JSON in UTF-8, contains NaN, or has too many keys or levels. Send one JSON object."
-    sample_arguments = ("Expecting ',' delimiter: line 1 column 18 (char 17)",)
+    sample_arguments = ("Expecting ',' delimiter, at column 18",)
 
 
 class DuplicateKey(Unreadable):
@@ -141,7 +145,9 @@ class TooLarge(Problem):
     sample_arguments = (1_048_576,)
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the body has more than {limit_bytes} bytes: send fewer queries in one request")
+        super().__init__(
+            f"the body has more than {limit_bytes} bytes: send fewer queries in one request, or {SEND_LINES}"
+        )
 
 
 class WrongContentType(Problem):
@@ -151,7 +157,8 @@ class WrongContentType(Problem):
 
     def __init__(self, content_type: str) -> None:
         super().__init__(
-            f"the content type is {quoted(content_type)}: send the header 'content-type: application/json'"
+            f"the content type is {quoted(content_type)}: send the header 'content-type: application/json', or "
+            f"{SEND_LINES}"
         )
 
 

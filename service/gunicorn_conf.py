@@ -51,6 +51,7 @@ graceful_timeout = settings.shutdown_seconds
 control_socket_disable = True
 logger_class = QuietLogger
 logconfig_dict = configuration(settings.log_format)
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}  # with more, two that differ would refuse a request
 forwarder_headers = ""  # a client must not set the path at which the application is mounted
 
 

@@ -13,7 +13,7 @@ import gunicorn.util
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.http import get_parser
-from gunicorn.http.errors import InvalidHeader, NoMoreData
+from gunicorn.http.errors import InvalidHeader, NoMoreData, UnsupportedTransferCoding
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.models.event_loop import request_started
@@ -24,6 +24,7 @@ from service.worker_board import WorkerBoard
 
 YIELD_SECONDS = 0.002  # in which a worker with fewer connections can take the next
 MAX_UNREAD_BYTES = 65536  # of the body of an answered request; with more, the connection is closed
+RARE_HEADERS = {"TRANSFER-ENCODING", "UPGRADE"}
 LINGER_SECONDS = 0.5  # for a client to read the last response, and for its next request when the worker stops
 
 
@@ -120,9 +121,14 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
             _close(client)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Hand a request to the application, if it has a Host header (RFC 9112 section 3.2)."""
-        if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
+        """Hand a request to the application, if it has a Host header (RFC 9112 section 3.2), and no transfer coding but
+        chunked (section 6.1)."""
+        names = {name for name, _ in req.headers}
+        if req.version >= (1, 1) and "HOST" not in names:
             raise InvalidHeader("Host is missing", req=req)
+        if not names.isdisjoint(RARE_HEADERS):
+            _normalize(req)
+        req.version = min(req.version, (1, 1))  # the service's own: gunicorn would answer in that of the request
         # Without this, a connection whose next request has always arrived would never give way.
         gevent.sleep(0)
         request_started[sock] = time.monotonic()
@@ -184,6 +190,15 @@ class _Listener(StreamServer):
         if accepted:
             self.worker.board.connections[self.worker.index] += 1
         return accepted
+
+
+def _normalize(request: Any) -> None:
+    """Refuse transfer codings, which gunicorn accepts and does not decode. Ignore an upgrade (RFC 9110 section 7.8),
+    which Werkzeug would refuse."""
+    for name, value in request.headers:
+        if name == "TRANSFER-ENCODING" and value.strip().lower() != "chunked":
+            raise UnsupportedTransferCoding(value)
+    request.headers = [(name, value) for name, value in request.headers if name != "UPGRADE"]
 
 
 def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str) -> None:

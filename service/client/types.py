@@ -105,11 +105,12 @@ class FieldError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A problem document; `example` is a body that works."""
+    """A problem document; `example` is a body that works, and `line` the number of the line that it answers."""
 
     type: str
     title: str
     status: int
     detail: str
+    line: int | None = None
     errors: Sequence[FieldError] = ()
     example: Mapping[str, Any] | None = None

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from service.errors import quoted
+from service.errors import SEND_LINES, quoted
 from service.models.metadata import Metadata, Task
 
 SEARCHED_CHARACTERS = 1000  # of a text that is not a query, for the mistake in it
@@ -69,7 +69,8 @@ def _integer(value: object) -> object:
 def _not_too_many(queries: object, info: ValidationInfo) -> object:
     most = cast(Limits, info.context).max_batch_queries
     if isinstance(queries, list) and not 1 <= len(queries) <= most:
-        raise rule_error(f"a batch has 1 to {most} queries, and this one has {len(queries)}")
+        instead = f": {SEND_LINES}, of any number" if queries else ""
+        raise rule_error(f"a batch has 1 to {most} queries, and this one has {len(queries)}{instead}")
     return queries
 
 

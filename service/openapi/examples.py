@@ -26,6 +26,8 @@ def _subclasses(problem: type[Problem]) -> Iterator[type[Problem]]:
         yield from _subclasses(subclass)
 
 
+_ROUTES = {"/predict": ["POST"], "/predict/batch": ["POST"]}
+
 # Errors of Flask and gunicorn, by status: the meaning, and the detail of a document.
 _HTTP = {
     400: ("The request is not valid HTTP. The detail names the fault.", "Host is missing"),
@@ -33,15 +35,15 @@ _HTTP = {
         "The request came through a proxy that is not allowed to send requests. The operator configures proxies.",
         "Request forbidden",
     ),
-    404: ("No route has this path. GET /docs lists all paths.", not_served("GET", "/nothing")),
+    404: ("No route has this path. GET /docs lists all paths.", not_served("GET", "/nothing", _ROUTES)),
     405: (
         "The path has no route for this method. The header Allow names its methods.",
-        not_served("GET", "/predict"),
+        not_served("GET", "/predict", _ROUTES),
     ),
     414: ("The request line is too long. Send long content in a body.", "Request Line is too large (9014 > 4094)"),
     416: (
         "The file is shorter than the start of the header Range. Leave the header out.",
-        not_served("GET", "/docs/swagger-ui.css"),
+        not_served("GET", "/docs/swagger-ui.css", _ROUTES),
     ),
     417: (
         "The header Expect has another value than 100-continue. Leave it out.",

@@ -1,10 +1,12 @@
 """Reads and validates the body of a request, or raises a problem that names the fault."""
 
+import codecs
 import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NoReturn, TypeVar
+from itertools import count
+from typing import Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote
 
 from flask import Request
@@ -13,6 +15,7 @@ from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 
 from service.errors import (
+    SEND_LINES,
     DuplicateKey,
     FieldError,
     Incomplete,
@@ -22,15 +25,25 @@ from service.errors import (
     WrongContentEncoding,
     WrongContentType,
 )
+from service.models.event_loop import poll_event_loop
 from service.models.queries import Limits
 from service.rest.gunicorn_body import read_available
 from service.rest.media_types import JSON
 
 BLOCK_LINES = 64  # about one call of the model; other requests run between two blocks
 READ_BYTES = 65_536  # of a body of lines (NDJSON), at once
+GIVE_WAY_PIECES = 64  # of a body in chunks, which can be of a byte each: about a millisecond
+MAX_MEMBERS = 100  # of a compressed body: the rest is copied behind each
 MAX_KEYS = 100  # far more than any request has; each unknown key costs an error
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+
+class Line(NamedTuple):
+    """A line without its end, and its number, from 1 on; None in the place of a line that is too long."""
+
+    number: int
+    text: bytes | None
 
 
 def parse(request: Request, max_bytes: int) -> Any:
@@ -41,15 +54,18 @@ def parse(request: Request, max_bytes: int) -> Any:
 
 
 def load(body: bytes) -> Any:
-    """Parse JSON. Raises Unreadable or DuplicateKey."""
+    """Parse JSON, behind a byte order mark if there is one. Raises Unreadable or DuplicateKey."""
     try:
-        return json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        text = body.removeprefix(codecs.BOM_UTF8).decode()
+        return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
+        _require_utf8(body)
         raise Unreadable(f"the byte at {error.start} is not UTF-8") from error
     except RecursionError as error:
         raise Unreadable("arrays or objects are nested too deep") from error
     except json.JSONDecodeError as error:
-        raise Unreadable(str(error)) from error
+        _require_utf8(body)
+        raise Unreadable(_json_error(error)) from error
     except ValueError as error:
         raise Unreadable("a number has more digits than can be read") from error
 
@@ -73,7 +89,7 @@ def receive(request: Request, max_bytes: int) -> bytes:
     announced = request.content_length
     if announced is not None and announced > max_bytes:
         raise TooLarge(max_bytes)
-    body = _read(request, max_bytes + 1)
+    body = _read(request, max_bytes + 1) if announced is not None else _read_chunks(request, max_bytes)
     if len(body) > max_bytes:
         raise TooLarge(max_bytes)
     _require_all(request, len(body))
@@ -86,22 +102,60 @@ def encoding_of(request: Request) -> str:
     return request.headers.get("Content-Encoding", "identity").lower()
 
 
-def read_lines(request: Request, max_line_bytes: int) -> Iterator[list[bytes]]:
-    """Yield the lines of a body of any length as they arrive, without blank lines, in blocks of 0 to BLOCK_LINES.
+def read_lines(request: Request, max_line_bytes: int) -> Iterator[list[Line]]:
+    """Yield the lines of a body of any length as they arrive, without blank lines, in blocks of 0 to BLOCK_LINES. An
+    empty block lets other requests run.
 
-    Raises Unreadable for a line that is too long, or Incomplete, after it has yielded the lines before.
+    Raises Incomplete, or Unreadable for a body in UTF-16, after it has yielded the lines before.
     """
-    received, rest = 0, b""
-    while piece := _read_available(request):
+    splitter, received = _LineSplitter(max_line_bytes), 0
+    for pieces in count(1):
+        piece = _read_available(request)
+        if not piece:
+            break
         received += len(piece)
-        *lines, rest = (rest + piece).split(b"\n")
+        lines = splitter.split(piece)
         for start in range(0, len(lines), BLOCK_LINES):
-            yield [line for line in lines[start : start + BLOCK_LINES] if line.strip()]
-        if len(rest) > max_line_bytes:
-            raise Unreadable(f"a line has more than {max_line_bytes} bytes")
+            yield lines[start : start + BLOCK_LINES]
+        if pieces % GIVE_WAY_PIECES == 0:
+            yield []
     _require_all(request, received)
-    if rest.strip():
-        yield [rest]
+    if last := splitter.split(b"\n"):
+        yield last
+
+
+class _LineSplitter:
+    """Splits a body into lines, in time linear in its bytes however it arrives: each byte is searched once."""
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._number = 1
+        self._pieces: list[bytes] = []  # of the line that has not ended
+        self._size = 0
+
+    def split(self, piece: bytes) -> list[Line]:
+        """Return the lines that end in this piece, without blank lines."""
+        *ended, rest = piece.split(b"\n")
+        lines = []
+        for part in ended:
+            self._add(part)
+            line = b"".join(self._pieces)
+            if self._number == 1 and line.strip():
+                _require_utf8(line)
+            if self._size > self._max_line_bytes:
+                lines.append(Line(self._number, None))
+            elif line.strip():
+                lines.append(Line(self._number, line))
+            self._number, self._pieces, self._size = self._number + 1, [], 0
+        self._add(rest)
+        return lines
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > self._max_line_bytes:
+            self._pieces.clear()
+        elif part:
+            self._pieces.append(part)
 
 
 def _read_available(request: Request) -> bytes:
@@ -116,6 +170,17 @@ def _read_available(request: Request) -> bytes:
         raise _interrupted() from error
 
 
+def _read_chunks(request: Request, max_bytes: int) -> bytes:
+    """Read a body in chunks to its end, or to more than `max_bytes`, and give way to other requests in between."""
+    pieces, size = [], 0
+    while size <= max_bytes and (piece := _read_available(request)):
+        pieces.append(piece)
+        size += len(piece)
+        if len(pieces) % GIVE_WAY_PIECES == 0:
+            poll_event_loop()
+    return b"".join(pieces)
+
+
 def _read(request: Request, most: int) -> bytes:
     try:
         body: bytes = request.environ["wsgi.input"].read(most)
@@ -125,7 +190,9 @@ def _read(request: Request, most: int) -> bytes:
 
 
 def _interrupted() -> Incomplete:
-    return Incomplete("the body is badly chunked, or was interrupted: send it again")
+    return Incomplete(
+        "the body is badly chunked, was interrupted, or paused for ADDER_RECEIVE_SECONDS: send it again without a pause"
+    )
 
 
 def _require_all(request: Request, received: int) -> None:
@@ -137,18 +204,41 @@ def _require_all(request: Request, received: int) -> None:
 
 
 def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    if encoding not in ("gzip", "deflate"):
+    """Decompress deflate, or all members of gzip (RFC 1952 section 2.2)."""
+    if encoding not in ("gzip", "x-gzip", "deflate"):  # x-gzip is gzip: RFC 9110 section 8.4.1.3
         raise WrongContentEncoding(encoding)
-    decompressor = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # gzip or deflate, by the first bytes
-    try:
-        decompressed = decompressor.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise Unreadable(f"the body is not compressed with {encoding}, or is damaged") from error
-    if len(decompressed) > max_bytes:
-        raise TooLarge(max_bytes)
-    if not decompressor.eof:
-        raise Incomplete("the compressed body ends early: send it again")
-    return decompressed
+    members: list[bytes] = []
+    rest, room = body, max_bytes + 1
+    while rest or not members:
+        if len(members) == (1 if encoding == "deflate" else MAX_MEMBERS):
+            raise Unreadable(f"the body goes on behind {len(members)} parts compressed with {encoding}")
+        decompressor = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # gzip or deflate, by the first bytes
+        try:
+            members.append(decompressor.decompress(rest, room))
+        except zlib.error as error:
+            raise Unreadable(f"the body is not compressed with {encoding}, or is damaged") from error
+        room -= len(members[-1])
+        if room <= 0:
+            raise TooLarge(max_bytes)
+        if not decompressor.eof:
+            raise Incomplete("the compressed body ends early: send it again")
+        rest = decompressor.unused_data
+    return b"".join(members)
+
+
+def _require_utf8(body: bytes) -> None:
+    """Raise Unreadable if a body has no text, or looks like UTF-16, as PowerShell writes files."""
+    if not body.strip():
+        raise Unreadable("the body is empty: send a JSON object, by curl with -d")
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]:
+        raise Unreadable("the body looks like UTF-16: send it in UTF-8")
+
+
+def _json_error(error: json.JSONDecodeError) -> str:
+    """The message of the parser, with the place; the line only if there is more than one."""
+    place = f"line {error.lineno} column {error.colno}" if "\n" in error.doc.strip() else f"column {error.colno}"
+    lines = f": for more than one object, {SEND_LINES}" if error.msg == "Extra data" else ""
+    return f"{error.msg}, at {place}{lines}"
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,3 +2,6 @@
 
 JSON, HTML, NDJSON, EVENTS = "application/json", "text/html", "application/x-ndjson", "text/event-stream"
 PROBLEM_JSON = "application/problem+json"
+UNBUFFERED = {"X-Accel-Buffering": "no"}  # header of a stream: nginx would hold it back
+# No type for lines of JSON is registered, and tools send each of these.
+LINE_TYPES = (NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-lines")

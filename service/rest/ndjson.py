@@ -4,24 +4,29 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Response, request, stream_with_context
 from pydantic import RootModel, TypeAdapter
 
-from service.errors import Problem, WrongContentEncoding
+from service.errors import Problem, Unreadable, WrongContentEncoding, to_json
 from service.models.engines.model_output import ModelOutput
 from service.models.repository import Repository, ServedModel
-from service.rest.body import encoding_of, load, read_lines
+from service.rest.body import Line, encoding_of, load, read_lines
 from service.rest.connection import RequestContext, request_context
 from service.rest.inference import build_response, infer, resolve_model
-from service.rest.media_types import NDJSON
+from service.rest.media_types import NDJSON, UNBUFFERED
 from service.rest.schemas import PredictRequest, PredictResponse
 from service.settings import Settings
 
 RESPONSE = TypeAdapter(PredictResponse)
 
-ParsedLine = tuple[ServedModel, PredictRequest] | Problem
+
+class ParsedLine(NamedTuple):
+    """The number of a line, from 1 on, and its body with the version that it names, or its problem."""
+
+    number: int
+    parsed: tuple[ServedModel, PredictRequest] | Problem
 
 
 class NdjsonBody(RootModel[Any]):
@@ -35,6 +40,7 @@ class NdjsonBody(RootModel[Any]):
 
 def answer_lines(repository: Repository, settings: Settings) -> Response:
     """Answer each line, which is a body of POST /predict, with a line: its response or its problem document, in order.
+    A problem has the number of its line; a blank line has no answer.
 
     A client that sends more than the sockets buffer must read while it sends, as curl does. Raises ModelUnavailable,
     BadHeader, or WrongContentEncoding: lines are not decompressed.
@@ -45,11 +51,14 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
     if (encoding := encoding_of(request)) != "identity":
         raise WrongContentEncoding(encoding)
 
-    def parse(line: bytes) -> ParsedLine:
+    def parse(line: Line) -> ParsedLine:
+        if line.text is None:
+            limit = settings.max_body_bytes
+            return ParsedLine(line.number, Unreadable(f"the line has more than {limit} bytes, the limit of a body"))
         try:
-            return resolve_model(repository, partial(load, line), PredictRequest)
+            return ParsedLine(line.number, resolve_model(repository, partial(load, line.text), PredictRequest))
         except Problem as problem:
-            return problem
+            return ParsedLine(line.number, problem)
 
     def answer_blocks() -> Iterator[bytes]:
         try:
@@ -60,22 +69,24 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
         except Problem as problem:
             yield _problem_line(problem)
 
-    return Response(stream_with_context(answer_blocks()), mimetype=NDJSON)
+    return Response(stream_with_context(answer_blocks()), mimetype=NDJSON, headers=UNBUFFERED)
 
 
 def _answer_block(block: list[ParsedLine], context: RequestContext) -> Iterator[bytes]:
     """Answer a block of lines, with one inference for each version that the lines name."""
     queries: dict[ServedModel, list[str]] = {}
-    for line in block:
-        if not isinstance(line, Problem):
-            served, body = line
+    for _, parsed in block:
+        if not isinstance(parsed, Problem):
+            served, body = parsed
             queries.setdefault(served, []).append(body.query)
     outputs = {served: _infer(served, texts, context) for served, texts in queries.items()}
-    for line in block:
-        if isinstance(line, Problem):
-            yield _problem_line(line)
-        else:
-            yield _response_line(*line, next(outputs[line[0]]), context)
+    for number, parsed in block:
+        try:
+            if isinstance(parsed, Problem):
+                raise parsed
+            yield _response_line(*parsed, next(outputs[parsed[0]]), context)
+        except Problem as problem:
+            yield _problem_line(problem, number)
 
 
 def _infer(served: ServedModel, queries: list[str], context: RequestContext) -> Iterator[ModelOutput | Problem]:
@@ -88,14 +99,15 @@ def _infer(served: ServedModel, queries: list[str], context: RequestContext) -> 
 def _response_line(
     served: ServedModel, body: PredictRequest, output: ModelOutput | Problem, context: RequestContext
 ) -> bytes:
+    """Raises the problem of the inference, or of the alternatives."""
     if isinstance(output, Problem):
-        return _problem_line(output)
+        raise output
     context.start_waiting()  # for alternatives: each line has its own deadline
-    try:
-        return RESPONSE.dump_json(build_response(served, body, output, context), exclude_none=True) + b"\n"
-    except Problem as problem:
-        return _problem_line(problem)
+    return RESPONSE.dump_json(build_response(served, body, output, context), exclude_none=True) + b"\n"
 
 
-def _problem_line(problem: Problem) -> bytes:
-    return problem.to_json().encode() + b"\n"
+def _problem_line(problem: Problem, number: int | None = None) -> bytes:
+    document = problem.document()
+    if number is not None:
+        document["line"] = number
+    return to_json(document).encode() + b"\n"

@@ -4,8 +4,11 @@ dialects."""
 import http
 import logging
 import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from functools import cache
 
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, current_app, g, request
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 from werkzeug.exceptions import HTTPException
 
@@ -65,9 +68,26 @@ def raw_response(status: int, detail: str, request_id: str) -> bytes:
     return ("\r\n".join(head) + "\r\n\r\n" + body).encode("ascii")
 
 
-def not_served(method: str, path: str) -> str:
-    """The sentence for a path or a method without a route."""
-    return f"{method} {path} is not served: POST /predict answers a query, POST /predict/batch answers many"
+def not_served(method: str, path: str, routes: Mapping[str, Iterable[str]]) -> str:
+    """The sentence for a path or a method without a route, with the routes near it, or else the most useful ones.
+
+    `routes` are the methods by path.
+    """
+    start = path.rstrip("/")
+    near = [route for route in routes if route == start or route.startswith(f"{start}/")]
+    near = near or get_close_matches(path[:100].lower(), routes, n=3) or ["/predict", "/predict/batch"]
+    served = ", ".join(f"{known} {route}" for route in sorted(near)[:4] for known in sorted(routes[route]))
+    return f"{method} {path} is not served: near it are {served}"
+
+
+@cache
+def routes_of(app: Flask) -> dict[str, set[str]]:
+    """The methods of the routes of `app` by path, without routes whose path has variables."""
+    routes: dict[str, set[str]] = {}
+    for rule in app.url_map.iter_rules():
+        if not rule.arguments:
+            routes.setdefault(rule.rule, set()).update((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    return routes
 
 
 def _from_problem(problem: Problem) -> Response:
@@ -80,7 +100,8 @@ def _from_http(error: HTTPException) -> Response:
         sentence = f"Malformed request: {request.method} {request.path}"  # TensorFlow Serving's
         response = error_response(http_document(error.code or 500, sentence))
     else:
-        response = _problem_response(http_document(error.code or 500, not_served(request.method, request.path)))
+        sentence = not_served(request.method, request.path, routes_of(current_app))
+        response = _problem_response(http_document(error.code or 500, sentence))
     for header, value in error.get_headers():
         if header != "Content-Type":
             response.headers[header] = value

@@ -9,7 +9,7 @@ from service.openapi.operations import JSON_INFERENCE_ERRORS, documented
 from service.rest.body import parse
 from service.rest.connection import request_context
 from service.rest.inference import build_batch_response, build_response, infer, resolve_model
-from service.rest.media_types import JSON, NDJSON
+from service.rest.media_types import JSON, LINE_TYPES, NDJSON
 from service.rest.ndjson import NdjsonBody, answer_lines
 from service.rest.schemas import BatchRequest, BatchResponse, PredictRequest, PredictResponse
 from service.settings import Settings
@@ -40,7 +40,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     def predict_batch() -> Response:
         """As application/x-ndjson, each line is a body of POST /predict, and is answered with a line: its response or
         its problem."""
-        if request.mimetype == NDJSON:
+        if request.mimetype in LINE_TYPES:
             return answer_lines(repository, settings)
         context = request_context()
         served, body = resolve_model(repository, lambda: parse(request, settings.max_body_bytes), BatchRequest)

@@ -16,7 +16,7 @@ from service.openapi.operations import INFERENCE_ERRORS, JSON_INFERENCE_ERRORS, 
 from service.rest.body import parse
 from service.rest.connection import request_context
 from service.rest.inference import infer_characters, resolve_model
-from service.rest.media_types import EVENTS
+from service.rest.media_types import EVENTS, UNBUFFERED
 from service.rest.schemas import Character, DoneResponse, Event, ModelVersion, QueryRequest
 from service.settings import Settings
 
@@ -53,7 +53,8 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
         served, body = resolve_model(repository, read, QueryRequest)
         steps = infer_characters(served, body.query, context)
         first = next(steps)  # before the status 200 is sent: a problem of the first step has its own status
-        return Response(stream_with_context(_events(served.artifact, body.query, first, steps)), mimetype=EVENTS)
+        events = _events(served.artifact, body.query, first, steps)
+        return Response(stream_with_context(events), mimetype=EVENTS, headers=UNBUFFERED)
 
     return routes
 

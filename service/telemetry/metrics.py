@@ -94,7 +94,10 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics of all workers in a format that the Accept header names, and its content type."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except ValueError:  # prometheus_client's, for a header that is no list of media types
+            encode, content_type = choose_encoder("")
         registry = all_workers()
         if registry is None:
             return encode(self._registry), content_type

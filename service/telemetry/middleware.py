@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from flask import Flask, Response, g, request
+from werkzeug.exceptions import NotFound
 
 from service.telemetry.records import RequestObserver, RequestStats
 
@@ -24,6 +25,8 @@ def register(app: Flask, observers: Iterable[RequestObserver], clock: Callable[[
         asked = request.environ.get("HTTP_X_REQUEST_ID", "")
         request_id = asked if REQUEST_ID.fullmatch(asked) else make_request_id()
         g.stats = RequestStats(request._get_current_object(), request_id, clock())  # type: ignore[attr-defined]
+        if request.environ["PATH_INFO"].startswith("//"):
+            raise NotFound  # Werkzeug would route it as if it had one slash
 
     def finish(response: Response) -> Response:
         stats: RequestStats = g.stats

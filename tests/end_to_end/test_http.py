@@ -44,6 +44,13 @@ def problem(response: bytes) -> tuple[int, str]:
         (b"POST /predict HTTP/9.9\r\n\r\n", 400, "/problems/bad-request"),
         (b"GET /health/live HTTP/1.1\r\n\r\n", 400, "/problems/bad-request"),
         (PREDICT_HEAD + b"Transfer-Encoding: foo\r\n\r\n", 501, "/problems/not-implemented"),
+        (PREDICT_HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, "/problems/not-implemented"),
+        (b"GET //health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "/problems/not-found"),
+        (
+            b"GET /models/adder/%D9%A2/encoder.png HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            404,
+            "/problems/not-found",
+        ),
         (b"\x16\x03\x01\r\n\r\n", 400, "/problems/bad-request"),
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "/problems/request-uri-too-long"),
         (PREDICT_HEAD + b"X: " + b"a" * 9000 + b"\r\n\r\n", 431, "/problems/request-header-fields-too-large"),
@@ -56,6 +63,26 @@ def test_a_malformed_request_gets_a_problem_document(service: Service, request_:
 def test_a_chunked_body_is_read(service: Service) -> None:
     response = service.send(PREDICT_HEAD + b"Transfer-Encoding: chunked\r\n\r\n14\r\n" + BODY + b"\r\n0\r\n\r\n")
     assert response.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_chunked_body_of_single_bytes_is_read(service: Service) -> None:
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in b" " * 50_000 + BODY)
+    response = service.send(PREDICT_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /health/live HTTP/1.9\r\nHost: x\r\nConnection: close\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"X-Forwarded-Proto: https\r\nX-Forwarded-Protocol: http\r\nX-Forwarded-Ssl: off\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: application/openmetrics-text; version=\r\n",
+    ],
+)
+def test_what_the_service_does_not_use_refuses_no_request(service: Service, head: bytes) -> None:
+    assert service.send(head + b"\r\n").startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_connection_stays_open_after_a_bad_request(service: Service) -> None:

@@ -23,18 +23,30 @@ def refusal(client: FlaskClient, body: bytes, **options: Any) -> tuple[int, str,
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"", "Expecting value: line 1 column 1 (char 0)"),
-        (b"{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (b"", "the body is empty: send a JSON object"),
+        (b" \n", "the body is empty: send a JSON object"),
+        (b"{", "Expecting property name enclosed in double quotes, at column 2"),
+        (b"{'query': '1+1'}", "Expecting property name enclosed in double quotes, at column 2"),
+        (b'{"query": "1+1",\n}', "Expecting property name enclosed in double quotes, at line 2 column 1"),
+        (
+            b'{"query": "1+1"}{"query": "2+2"}',  # what curl -d makes of a file of lines
+            "Extra data, at column 17: for more than one object, send lines to /predict/batch as application/x-ndjson",
+        ),
         (b'{"query": NaN}', "NaN is not JSON (RFC 8259 section 6)"),
         (b'{"query": "\xff"}', "the byte at 11 is not UTF-8"),
-        ('{"query": "1+1"}'.encode("utf-16"), "the byte at 0 is not UTF-8"),
-        ('{"query": "1+1"}'.encode("utf-8-sig"), "Unexpected UTF-8 BOM (decode using utf-8-sig)"),
+        ('{"query": "1+1"}'.encode("utf-16"), "the body looks like UTF-16: send it in UTF-8"),
+        ('{"query": "1+1"}'.encode("utf-16-le"), "the body looks like UTF-16: send it in UTF-8"),
     ],
 )
 def test_a_body_that_is_not_json_is_refused(client: FlaskClient, body: bytes, detail: str) -> None:
     status, problem, message = refusal(client, body)
     assert (status, problem) == (400, "/problems/unreadable")
     assert message.startswith(detail)
+
+
+def test_a_byte_order_mark_is_ignored(client: FlaskClient) -> None:
+    body = '{"query": "1+1"}'.encode("utf-8-sig")
+    assert client.post("/predict", data=body, content_type="application/json").get_json()["answer"] == "1"
 
 
 def test_json_with_too_many_levels_is_refused(tmp_path: Path) -> None:
@@ -61,10 +73,11 @@ def test_an_object_with_too_many_keys_is_refused(tmp_path: Path) -> None:
     assert detail == "an object has 80000 keys, and at most 100 are read"
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize("content_type", ["text/csv", "application/x-ndjson", "application/x-www-form-urlencoded", ""])
 def test_another_content_type_is_refused(client: FlaskClient, content_type: str) -> None:
-    status, problem, _ = refusal(client, b'{"query": "1+1"}', content_type=content_type)
+    status, problem, detail = refusal(client, b'{"query": "1+1"}', content_type=content_type)
     assert (status, problem) == (415, "/problems/wrong-content-type")
+    assert detail.endswith("or send lines to /predict/batch as application/x-ndjson, by curl with --data-binary")
 
 
 def test_a_content_type_may_have_a_charset(client: FlaskClient) -> None:
@@ -73,7 +86,9 @@ def test_a_content_type_may_have_a_charset(client: FlaskClient) -> None:
 
 
 def test_a_body_above_the_limit_is_refused(client: FlaskClient) -> None:
-    assert refusal(client, b" " * 1001)[:2] == (413, "/problems/too-large")
+    status, problem, detail = refusal(client, b" " * 1001)
+    assert (status, problem) == (413, "/problems/too-large")
+    assert "send lines to /predict/batch as application/x-ndjson" in detail
 
 
 def test_a_body_at_the_limit_is_read(client: FlaskClient) -> None:
@@ -97,6 +112,26 @@ def test_a_compressed_body_is_decompressed(client: FlaskClient, encoding: str, c
     for decompressed_bytes in (1001, 100_000):
         status, problem = post(compress(b" " * decompressed_bytes))
         assert (status, problem["type"]) == (413, "/problems/too-large")
+
+
+def test_all_members_of_gzip_are_read(client: FlaskClient) -> None:
+    def post(body: bytes, encoding: str = "gzip") -> Any:
+        headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+        return client.post("/predict", data=body, headers=headers).get_json(force=True)
+
+    members = gzip.compress(b'{"query":') + gzip.compress(b'"12+3"}')
+    assert post(members)["answer"] == post(members, "x-gzip")["answer"] == "12"
+    assert post(members + b"more")["detail"] == "the body is not compressed with gzip, or is damaged"
+    assert post(members + gzip.compress(b"more"))["detail"].startswith("Extra data, at column 17")
+    assert post(gzip.compress(b" " * 999) * 2)["type"] == "/problems/too-large"
+    deflated = zlib.compress(b'{"query":"12+3"}')
+    assert post(deflated * 2, "deflate")["detail"] == "the body goes on behind 1 parts compressed with deflate"
+
+
+def test_too_many_members_of_gzip_are_refused(tmp_path: Path) -> None:
+    client = app_of(StandIn(), tmp_path).test_client()
+    status, _, detail = refusal(client, gzip.compress(b"") * 101, headers={"Content-Encoding": "gzip"})
+    assert (status, detail) == (400, "the body goes on behind 100 parts compressed with gzip")
 
 
 def test_decompression_stops_at_the_limit(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,13 @@ x
         "unreadable", "invalid", "model-not-found", "invalid",
     ]  # fmt: skip
     assert problems[1]["errors"][0]["pointer"] == "#/query"
+    assert [problem["line"] for problem in problems] == [2, 3, 4, 5]
+    assert problems[0]["detail"] == "Expecting value, at column 1"
 
 
-def test_blank_lines_are_skipped(client: FlaskClient) -> None:
+def test_blank_lines_are_counted_and_skipped(client: FlaskClient) -> None:
+    first, second = answer(client, b"\n\nx\n  \ny")
+    assert (first["line"], second["line"]) == (3, 5)
     assert len(answer(client, b'\n\n{"query":"1+2"}\r\n  \n{"query":"1+2"}\n\n')) == 2
     assert answer(client, b"") == []
 
@@ -70,9 +75,51 @@ def test_an_incomplete_body_is_reported_after_its_lines(client: FlaskClient) -> 
 
 def test_a_line_that_is_too_long_is_reported(client: FlaskClient) -> None:
     body = b'{"query":"1+2"}\n' + b" " * 200_000 + b'{"query":"1+2"}\n'
-    *answers, problem = answer(client, body)
-    assert [answer["answer"] for answer in answers] == ["1"]
-    assert (problem["type"], problem["detail"]) == ("/problems/unreadable", "a line has more than 1000 bytes")
+    before, problem, after = answer(client, body + b'{"query":"3+4"}')
+    assert (before["answer"], after["answer"]) == ("1", "3")
+    assert (problem["type"], problem["line"]) == ("/problems/unreadable", 2)
+    assert problem["detail"] == "the line has more than 1000 bytes, the limit of a body"
+
+
+def test_a_file_in_utf_16_has_one_problem(client: FlaskClient) -> None:
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        [problem] = answer(client, ('{"query":"1+2"}\r\n' * 3).encode(encoding))
+        assert problem["detail"] == "the body looks like UTF-16: send it in UTF-8"
+
+
+def test_a_byte_order_mark_before_the_lines_is_ignored(client: FlaskClient) -> None:
+    assert [line["answer"] for line in answer(client, ('{"query":"1+2"}\n' * 2).encode("utf-8-sig"))] == ["1", "1"]
+
+
+@pytest.mark.parametrize("media", ["application/ndjson", "application/jsonl", "application/x-jsonlines"])
+def test_other_names_of_the_media_type_are_known(client: FlaskClient, media: str) -> None:
+    response = client.post("/predict/batch", data=b'{"query":"1+2"}\n', content_type=media)
+    assert (response.status_code, response.mimetype) == (200, "application/x-ndjson")
+    assert response.headers["X-Accel-Buffering"] == "no"
+
+
+class SmallPieces:
+    """A body that arrives byte by byte."""
+
+    def __init__(self, body: bytes) -> None:
+        self._rest = iter(body)
+
+    def read(self, _size: int = -1) -> bytes:
+        return bytes(islice(self._rest, 1))
+
+
+def test_a_body_of_small_pieces_gives_way_to_others(client: FlaskClient) -> None:
+    body = b'{"query":"1+2"}\n' * 40
+    response = client.post(
+        "/predict/batch",
+        content_type="application/x-ndjson",
+        environ_overrides={"wsgi.input": SmallPieces(body)},
+        buffered=False,
+    )
+    blocks = list(response.iter_encoded())
+    assert b"".join(blocks).count(b"\n") == 40
+    assert blocks.count(b"") >= len(body) // 64
+    response.close()
 
 
 class EndlessBody:

@@ -17,8 +17,24 @@ def test_an_unknown_path_is_a_problem(client: FlaskClient) -> None:
         "type": "/problems/not-found",
         "title": "Not Found",
         "status": 404,
-        "detail": "GET /nothing is not served: POST /predict answers a query, POST /predict/batch answers many",
+        "detail": "GET /nothing is not served: near it are POST /predict, POST /predict/batch",
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("/predict/", "POST /predict, POST /predict/batch, GET /predict/stream, POST /predict/stream"),
+        ("/health", "GET /health/live, GET /health/ready"),
+        ("/models/adder/2", "GET /models"),
+        ("/PREDCIT", "POST /predict"),
+        ("/metric", "GET /metrics"),
+    ],
+)
+def test_an_unknown_path_names_what_is_near(client: FlaskClient, path: str, near: str) -> None:
+    detail = client.get(path).get_json(force=True)["detail"]
+    assert detail.startswith(f"GET {path} is not served: near it are ")
+    assert near in detail
 
 
 def test_a_wrong_method_is_a_problem_with_allow(client: FlaskClient) -> None:
