@@ -34,6 +34,7 @@ BLOCK_LINES = 64  # about one call of the model; other requests run between two 
 READ_BYTES = 65_536  # of a body of lines (NDJSON), at once
 GIVE_WAY_PIECES = 64  # of a body in chunks, which can be of a byte each: about a millisecond
 MAX_MEMBERS = 100  # of a compressed body: the rest is copied behind each
+UTF_16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{", b"[\0", b"\0[")  # of JSON
 MAX_KEYS = 100  # far more than any request has; each unknown key costs an error
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -230,7 +231,7 @@ def _require_utf8(body: bytes) -> None:
     """Raise Unreadable if a body has no text, or looks like UTF-16, as PowerShell writes files."""
     if not body.strip():
         raise Unreadable("the body is empty: send a JSON object, by curl with -d")
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]:
+    if body.startswith(UTF_16_STARTS):
         raise Unreadable("the body looks like UTF-16: send it in UTF-8")
 
 

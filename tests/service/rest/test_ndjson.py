@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from service.rest.body import UTF_16_STARTS
 from tests.service.conftest import Failing, app_of
 from tests.service.rest.gated_model import PLACES, GatedModel, fill_queue, start_leader, statuses
 
@@ -190,6 +191,7 @@ def test_a_deadline_is_reported_in_each_line(client: FlaskClient) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_every_line_that_is_not_blank_is_answered(client: FlaskClient, lines: list[bytes]) -> None:
     body = b"\n".join(lines)
+    assume(not body.lstrip(b" \t\r\n\f\v").startswith(UTF_16_STARTS))  # has one problem for all
     assert len(answer(client, body)) == sum(bool(line.strip()) for line in body.split(b"\n"))
 
 
