@@ -209,7 +209,6 @@ def test_requests_are_counted_when_a_worker_is_killed(two_versions: Service) -> 
             over.set()
         got, lost = map(sum, zip(*sending, strict=True))
     assert got > 100
-    assert lost >= 1
     requests_counted, queries_counted = (after - earlier for after, earlier in zip(counted(), before, strict=True))
     # The killed worker may have counted answers that it could no longer send.
     assert got <= requests_counted <= got + lost
