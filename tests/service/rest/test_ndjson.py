@@ -97,6 +97,7 @@ def test_other_names_of_the_media_type_are_known(client: FlaskClient, media: str
     response = client.post("/predict/batch", data=b'{"query":"1+2"}\n', content_type=media)
     assert (response.status_code, response.mimetype) == (200, "application/x-ndjson")
     assert response.headers["X-Accel-Buffering"] == "no"
+    assert response.text.count("\n") == 1
 
 
 class SmallPieces:
