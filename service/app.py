@@ -9,7 +9,7 @@ from werkzeug.routing import IntegerConverter
 from service.models.artifact import Artifact
 from service.models.native_stderr import capture_stderr
 from service.models.repository import Repository
-from service.rest import cors, problem_details
+from service.rest import admission, cors, problem_details
 from service.routes.docs import docs_routes
 from service.routes.explain import explain_routes
 from service.routes.health import health_routes
@@ -51,6 +51,8 @@ def create_app(
     middleware.register(app, observers)
     problem_details.register(app)
     cors.register(app, settings.cors_origins)
+    # The body that names the model is not read: the refusal counts as one of the default model.
+    admission.register(app, settings, lambda problem: repository.find().observer.failed(problem))
     app.register_blueprint(health_routes(repository))
     app.register_blueprint(prometheus_routes(metrics))
     app.register_blueprint(models_routes(repository))

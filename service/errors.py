@@ -20,11 +20,14 @@ Problem
 
 import http
 import json
+import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NotRequired, Self
 
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
+MOST_RETRY_SECONDS = 60
 # Behind each refusal of a body whose sender may have meant lines.
 SEND_LINES = "send lines to /predict/batch as application/x-ndjson, by curl with --data-binary"
 
@@ -56,7 +59,7 @@ class Problem(Exception):
     title: ClassVar[str]
     status: ClassVar[int]
     meaning: ClassVar[str]  # its meaning, and advice for the client
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
     sample_arguments: ClassVar[tuple[Any, ...]] = ()  # of an example: for its page and the OpenAPI document
 
     def __init__(
@@ -200,12 +203,15 @@ class InferenceError(Problem):
 
 
 class QueueFull(Problem):
-    name, title, status, retry_after_seconds = "queue-full", "The queue is full", 503, 1
+    name, title, status = "queue-full", "The queue is full", 503
     meaning = "The queue of the model is full. Try again after the seconds that Retry-After names."
     sample_arguments = (16_384, 16_384)
 
-    def __init__(self, queued: int, limit: int) -> None:
+    def __init__(self, queued: int, limit: int, seconds: float = 0) -> None:
+        """`seconds` is about how long the queries in the queue take."""
         super().__init__(f"{queued} queries are in the queue, and the limit is {limit}: try again")
+        # Spread, so that clients that were refused together do not come back together.
+        self.retry_after_seconds = math.ceil(min(max(1.0, seconds * random.uniform(1, 1.5)), MOST_RETRY_SECONDS))  # noqa: S311
 
 
 class ModelUnavailable(Problem):

@@ -16,14 +16,16 @@ from gunicorn.http import get_parser
 from gunicorn.http.errors import InvalidHeader, NoMoreData, UnsupportedTransferCoding
 from gunicorn.workers.ggevent import GeventWorker
 
-from service.models.event_loop import request_started
+from service.models.event_loop import give_way, request_started
+from service.rest.gunicorn_body import read_available
 from service.rest.problem_details import raw_response
 from service.settings import Settings
 from service.telemetry.middleware import make_request_id
 from service.worker_board import WorkerBoard
 
 YIELD_SECONDS = 0.002  # in which a worker with fewer connections can take the next
-MAX_UNREAD_BYTES = 65536  # of the body of an answered request; with more, the connection is closed
+MAX_UNREAD_BYTES = 1_048_576  # of the body of an answered request; with more, the connection is closed
+DRAINED_BYTES = 65536  # at once
 RARE_HEADERS = {"TRANSFER-ENCODING", "UPGRADE"}
 LINGER_SECONDS = 0.5  # for a client to read the last response, and for its next request when the worker stops
 
@@ -93,17 +95,18 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
 
     def handle(self, listener_name: Any, client: Any, address: Any) -> None:
         """Serve one connection, in a greenlet of its own, from its first request to its end."""
-        request, answered = None, 0
+        request, requests = None, 0
         request_started[client] = None
         parser = get_parser(self.cfg, client, address)
         try:
             while True:
-                request = None
-                request = gevent.with_timeout(self.receive_seconds, _next_request, parser, timeout_value=None)
+                answered, request = request, None
+                with suppress(gevent.Timeout), gevent.Timeout(self.receive_seconds):
+                    request = _next_request(parser, answered)
                 if request is None:
                     break
                 self.handle_request(listener_name, request, client, address)
-                answered = parser.req_count
+                requests = parser.req_count
         except (StopIteration, NoMoreData):
             pass
         except OSError as error:
@@ -111,7 +114,7 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
                 self.log.exception("a connection failed")
         except Exception as error:
             # The unread rest of an answered request may be badly chunked: it gets no second response.
-            if parser.req_count > answered:
+            if parser.req_count > requests:
                 self.handle_error(request, client, address, error)
         finally:
             del request_started[client]
@@ -209,9 +212,13 @@ def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str)
         )
 
 
-def _next_request(parser: Any) -> Any:
-    """Read the next request of a connection; None if too much of the last body is unread."""
-    return next(parser) if parser.finish_body(max_bytes=MAX_UNREAD_BYTES) else None
+def _next_request(parser: Any, answered: Any) -> Any:
+    """Read the next request of a connection; None if too much of the body of the answered one is unread."""
+    unread = MAX_UNREAD_BYTES
+    while answered is not None and unread >= 0 and (piece := read_available(answered.body, DRAINED_BYTES)):
+        unread -= len(piece)
+        give_way()
+    return next(parser) if unread >= 0 and parser.finish_body() else None
 
 
 def _shut(client: Any, how: int) -> None:

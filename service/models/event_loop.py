@@ -4,13 +4,18 @@ import time
 from typing import Any
 
 import gevent
+from gevent.lock import Semaphore
 
 UNPOLLED_SECONDS = 0.001  # a new connection waits at most this much longer than a call of the model
+PIECE_SECONDS = 0.005  # of long work, between two turns of the event loop
 LOWEST_PRIORITY = -2  # libev's: runs after the watchers of the sockets
 
 # By the socket of each open connection: when its request was handed to the application or last extended, in seconds of
 # the monotonic clock; None between requests. The worker writes it.
 request_started: dict[Any, float | None] = {}
+
+_turn = Semaphore()
+_piece_started = 0.0
 
 
 def poll_event_loop() -> None:
@@ -27,6 +32,18 @@ def poll_event_loop() -> None:
         idle.close()
 
 
+def give_way() -> None:
+    """Between two pieces of long work: let other requests run, if the last piece began over PIECE_SECONDS ago.
+
+    Requests with long work take turns: in each turn of the loop, one of them has a piece.
+    """
+    global _piece_started
+    if time.monotonic() - _piece_started > PIECE_SECONDS:
+        with _turn:
+            poll_event_loop()
+        _piece_started = time.monotonic()
+
+
 def may_have_requests() -> bool:
     """Whether a request may have arrived that the loop has not seen: from another open connection, or, since the last
     poll, from a new one."""
@@ -34,7 +51,6 @@ def may_have_requests() -> bool:
 
 
 def extend_deadline(client: Any) -> None:
-    """Restart the time limits of the client's request, and give way to others: for bodies of any length."""
+    """Restart the time limits of the client's request: for bodies of any length, and behind a wait."""
     if client in request_started:
         request_started[client] = time.monotonic()
-    poll_event_loop()

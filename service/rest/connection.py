@@ -27,7 +27,7 @@ class RequestContext:
         self.limits = self.limits._replace(started=time.monotonic())
 
     def extend_deadline(self) -> None:
-        """Restart the time limits of the connection after progress, and give way to other requests."""
+        """Restart the time limits of the connection after progress."""
         extend_deadline(self.stats.request.environ.get("gunicorn.socket"))
 
 
