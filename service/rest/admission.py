@@ -48,7 +48,7 @@ class Admission:
         self._clock = clock
         self._line: deque[Ticket] = deque()
         self._admitted: dict[Ticket, None] = {}  # in the order of admission
-        self._last_refusal = self._last_end = -REFUSAL_SECONDS
+        self._last_refusal = self._last_end = -math.inf
         self._seconds_per_query = 0.0
 
     def enter(self, queries: int, limits: WaitLimits = NO_LIMITS) -> Ticket:
@@ -67,7 +67,8 @@ class Admission:
         self._admitted.pop(ticket, None)
         now = self._clock()
         if self._line:  # while some wait, the ends of two requests are as far apart as one takes
-            self._seconds_per_query += ((now - self._last_end) / ticket.queries - self._seconds_per_query) / 8
+            seconds = (now - max(self._last_end, ticket.since)) / ticket.queries
+            self._seconds_per_query += (seconds - self._seconds_per_query) / 8
         self._last_end = now
         self._wake_first()
 
