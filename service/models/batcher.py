@@ -5,6 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gevent.event import Event
@@ -125,7 +126,9 @@ class Batcher:
         self._max_queue_size = max_queue_size
         self._deadline_seconds = deadline_seconds
         self._clock = clock
-        self._queue: deque[_QueueEntry] = deque()
+        self._queue: deque[_QueueEntry] = deque()  # of requests that share calls
+        self._calls: deque[_QueueEntry] = deque()  # of requests with a call of their own
+        self._is_batch_next = True
         self._leader: _QueueEntry | None = None
         self.queue_size = 0  # in queries
 
@@ -163,7 +166,7 @@ class Batcher:
 
     def _lead_or_follow(self, entry: _QueueEntry) -> None:
         """Return when the entry is settled."""
-        self._queue.append(entry)
+        self._queue_of(entry).append(entry)
         self._change_queue_size(len(entry.queries))
         if self._leader is None:
             self._leader = entry
@@ -180,11 +183,11 @@ class Batcher:
     def _leave(self, entry: _QueueEntry) -> None:
         """Hand leadership to the next request; drop one whose greenlet died."""
         if not entry.is_settled:
-            if entry in self._queue:
-                self._queue.remove(entry)
+            if entry in (queue := self._queue_of(entry)):
+                queue.remove(entry)
             self._fail(entry, ClientDisconnected())
         if self._leader is entry:
-            self._leader = self._queue[0] if self._queue else None
+            self._leader = next(chain(self._queue, self._calls), None)
             if self._leader is not None:
                 self._leader.ready.set()
 
@@ -218,16 +221,16 @@ class Batcher:
             (self._queue.append if rest > self._max_batch_size else self._queue.appendleft)(last)
 
     def _take(self) -> list[tuple[_QueueEntry, list[Any]]]:
-        """Take queued requests up to the batch size; the last may be split. A call of its own is taken alone; at most
-        one batch passes it, and the rest of a split request."""
+        """Take queued requests up to the batch size, the last of which may be split; or, in turns with that, a call of
+        its own."""
         batch: list[tuple[_QueueEntry, list[Any]]] = []
-        passed: list[_QueueEntry] = []
-        room, now = self._max_batch_size, self._clock()
-        while self._queue and room:
-            entry = self._queue.popleft()
-            if batch and entry.function is not self._predict:
-                passed.append(entry)
-            elif now > entry.deadline:
+        is_batch = bool(self._queue) and (self._is_batch_next or not self._calls)
+        self._is_batch_next = not is_batch
+        queue, room = (self._queue, self._max_batch_size) if is_batch else (self._calls, 1)
+        now = self._clock()
+        while queue and room:
+            entry = queue.popleft()
+            if now > entry.deadline:
                 self._fail(entry, DeadlineExceeded(entry.timeout_seconds))
             elif now > entry.next_liveness_check and not entry.is_connected():
                 self._fail(entry, ClientDisconnected())
@@ -239,10 +242,10 @@ class Batcher:
                 self._change_queue_size(-len(queries))
                 room -= len(queries)
                 batch.append((entry, queries))
-                if entry.function is not self._predict:
-                    break
-        self._queue.extendleft(reversed(passed))
         return batch
+
+    def _queue_of(self, entry: _QueueEntry) -> deque[_QueueEntry]:
+        return self._queue if entry.function is self._predict else self._calls
 
     def _change_queue_size(self, queries: int) -> None:
         self.queue_size += queries

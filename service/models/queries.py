@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from service.errors import SEND_LINES, quoted
+from service.models.event_loop import give_way
 from service.models.metadata import Metadata, Task
 
 SEARCHED_CHARACTERS = 1000  # of a text that is not a query, for the mistake in it
@@ -39,6 +40,11 @@ def _valid_query(text: str, info: ValidationInfo) -> str:
     if query is None:
         raise rule_error(refusal(text, task))
     return query
+
+
+def _valid_listed_query(text: str, info: ValidationInfo) -> str:
+    give_way()
+    return _valid_query(text, info)
 
 
 def normalize(text: str, task: Task) -> str | None:
@@ -78,4 +84,6 @@ JsonInteger = BeforeValidator(_integer)  # behind `int` and its limits: JSON has
 # Named types: openapi.document defines their schemas, which depend on the artifacts that are served.
 Query = TypeAliasType("Query", Annotated[str, AfterValidator(_valid_query)])
 Batch = TypeAliasType("Batch", list[Any])
-Queries = TypeAliasType("Queries", Annotated[list[Query], BeforeValidator(_not_too_many)])
+Queries = TypeAliasType(
+    "Queries", Annotated[list[Annotated[str, AfterValidator(_valid_listed_query)]], BeforeValidator(_not_too_many)]
+)

@@ -5,7 +5,6 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count
 from typing import Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -25,7 +24,7 @@ from service.errors import (
     WrongContentEncoding,
     WrongContentType,
 )
-from service.models.event_loop import poll_event_loop
+from service.models.event_loop import give_way
 from service.models.queries import Limits
 from service.rest.gunicorn_body import read_available
 from service.rest.media_types import JSON
@@ -33,6 +32,8 @@ from service.rest.media_types import JSON
 BLOCK_LINES = 64  # about one call of the model; other requests run between two blocks
 READ_BYTES = 65_536  # of a body of lines (NDJSON), at once
 GIVE_WAY_PIECES = 64  # of a body in chunks, which can be of a byte each: about a millisecond
+LONG_BYTES = 16_384  # of JSON: takes about a millisecond to parse
+CONTAINER_BYTES = 8  # of JSON for each array or object, at least: `["1+2"],`
 MAX_MEMBERS = 100  # of a compressed body: the rest is copied behind each
 UTF_16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{", b"[\0", b"\0[")  # of JSON
 MAX_KEYS = 100  # far more than any request has; each unknown key costs an error
@@ -56,8 +57,11 @@ def parse(request: Request, max_bytes: int) -> Any:
 
 def load(body: bytes) -> Any:
     """Parse JSON, behind a byte order mark if there is one. Raises Unreadable or DuplicateKey."""
+    if len(body) > LONG_BYTES:
+        give_way()
     try:
         text = body.removeprefix(codecs.BOM_UTF8).decode()
+        _require_few_containers(text)
         return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         _require_utf8(body)
@@ -78,7 +82,11 @@ def validate(document: Any, schema: type[Schema], limits: Limits) -> Schema:
     except ValidationError as error:
         # As many errors as a full batch can have: another document can have any number.
         listed = error.errors(include_url=False)[: limits.max_batch_queries]
-        raise Invalid([_field_error(each) for each in listed], error.error_count()) from error
+        errors = []
+        for each in listed:
+            give_way()
+            errors.append(_field_error(each))
+        raise Invalid(errors, error.error_count()) from error
 
 
 def receive(request: Request, max_bytes: int) -> bytes:
@@ -104,22 +112,18 @@ def encoding_of(request: Request) -> str:
 
 
 def read_lines(request: Request, max_line_bytes: int) -> Iterator[list[Line]]:
-    """Yield the lines of a body of any length as they arrive, without blank lines, in blocks of 0 to BLOCK_LINES. An
-    empty block lets other requests run.
+    """Yield the lines of a body of any length as they arrive, without blank lines, in blocks of 1 to BLOCK_LINES, and
+    let other requests run in between.
 
     Raises Incomplete, or Unreadable for a body in UTF-16, after it has yielded the lines before.
     """
     splitter, received = _LineSplitter(max_line_bytes), 0
-    for pieces in count(1):
-        piece = _read_available(request)
-        if not piece:
-            break
+    while piece := _read_available(request):
         received += len(piece)
         lines = splitter.split(piece)
         for start in range(0, len(lines), BLOCK_LINES):
             yield lines[start : start + BLOCK_LINES]
-        if pieces % GIVE_WAY_PIECES == 0:
-            yield []
+        give_way()
     _require_all(request, received)
     if last := splitter.split(b"\n"):
         yield last
@@ -139,6 +143,7 @@ class _LineSplitter:
         *ended, rest = piece.split(b"\n")
         lines = []
         for part in ended:
+            give_way()
             self._add(part)
             line = b"".join(self._pieces)
             if self._number == 1 and line.strip():
@@ -178,7 +183,7 @@ def _read_chunks(request: Request, max_bytes: int) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if len(pieces) % GIVE_WAY_PIECES == 0:
-            poll_event_loop()
+            give_way()
     return b"".join(pieces)
 
 
@@ -225,6 +230,13 @@ def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
             raise Incomplete("the compressed body ends early: send it again")
         rest = decompressor.unused_data
     return b"".join(members)
+
+
+def _require_few_containers(text: str) -> None:
+    """Raise Unreadable for a list of arrays or objects alone, which would take long to parse."""
+    containers = min(text.count("[") + text.count("{"), text.count(","))  # without commas, nested ones
+    if containers > MAX_KEYS + len(text) // CONTAINER_BYTES:
+        raise Unreadable(f"the body has {containers} arrays and objects, far more than a request of its length")
 
 
 def _require_utf8(body: bytes) -> None:

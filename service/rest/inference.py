@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import FieldError, Invalid, Problem
+from service.errors import FieldError, Invalid, Problem, ProblemDocument
 from service.models.batcher import BatchResult
 from service.models.engines.model_output import ModelOutput
+from service.models.event_loop import give_way
 from service.models.queries import InvalidQuery
 from service.models.repository import Repository, ServedModel
 from service.rest.body import validate
@@ -110,12 +111,13 @@ def build_response(
 def build_batch_response(served: ServedModel, body: BatchRequest, outputs: list[ModelOutput]) -> BatchResponse:
     """Build the response of /predict/batch: an output for each valid query, a problem document for each invalid one."""
     remaining, alphabet = iter(outputs), served.artifact.metadata.task.characters
-    predictions = [
-        Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document()
-        if isinstance(query, InvalidQuery)
-        else Answer.of(query, next(remaining), body, alphabet)
-        for index, query in enumerate(body.queries)
-    ]
+    predictions: list[Answer | ProblemDocument] = []
+    for index, query in enumerate(body.queries):
+        give_way()
+        if isinstance(query, InvalidQuery):
+            predictions.append(Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document())
+        else:
+            predictions.append(Answer.of(query, next(remaining), body, alphabet))
     return BatchResponse(predictions=predictions, model=ModelVersion.of(served.artifact))
 
 

@@ -10,6 +10,7 @@ from werkzeug.routing import BaseConverter
 
 from service.errors import InvalidArgument, ModelNotFound
 from service.models.engines.model_output import ModelOutput
+from service.models.event_loop import give_way
 from service.models.queries import Queries
 from service.models.repository import Repository, ServedModel
 from service.openapi.operations import BODY_ERRORS, INFERENCE_ERRORS, LOOKUP_ERRORS, documented
@@ -70,8 +71,10 @@ class TensorFlowServing:
         texts = input_texts(load_document(receive(request, self._settings.max_body_bytes)))
         body = validate(texts, _PredictRequest, served.limits)
         rows = [_row(output) for output in infer(served, body.instances or body.inputs, context)]
+        if body.instances:
+            return Response(to_json({"predictions": rows}), mimetype=JSON)
         columns = {name: [row[name] for row in rows] for name in ModelOutput._fields}
-        return Response(to_json({"predictions": rows} if body.instances else {"outputs": columns}), mimetype=JSON)
+        return Response(to_json({"outputs": columns}), mimetype=JSON)
 
     @documented_here(
         "Refuse classification and regression",
@@ -143,4 +146,5 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
 
 
 def _row(output: ModelOutput) -> dict[str, Any]:
+    give_way()
     return output._asdict() | {"probabilities": output.probabilities.tolist()}
