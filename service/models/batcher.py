@@ -16,6 +16,7 @@ from service.models.event_loop import may_have_requests, poll_event_loop
 
 log = logging.getLogger(__name__)
 
+FAIR_QUERIES = 8  # of a request in a call, if others wait
 LIVENESS_CHECK_SECONDS = 1.0  # a client that has waited this long may have disconnected
 
 T = TypeVar("T")
@@ -105,8 +106,8 @@ class Batcher:
     """Batches the requests in a bounded queue: each waits in its own greenlet.
 
     There is no timer and no other greenlet. The first request polls the event loop once for further requests and then
-    leads: it calls the model for all. Between two calls the leader polls again. A request with more queries than the
-    largest batch is split over many calls; its rest goes behind the requests that arrived meanwhile.
+    leads: it calls the model for all. Between two calls the leader polls again. A call has up to FAIR_QUERIES of each
+    request, and more where it has room; the rest of a request goes behind the requests that arrived meanwhile.
     """
 
     def __init__(
@@ -195,35 +196,34 @@ class Batcher:
         batch = self._take()
         if not batch:
             return
-        size = sum([len(queries) for _, queries in batch])
+        queries = [query for entry in batch for query in entry.queries[len(entry.outputs) : entry.taken]]
+        size = len(queries)
         started = self._clock()
         try:
-            outputs = iter(batch[0][0].function([query for _, queries in batch for query in queries]))
-            for entry, queries in batch:
-                entry.outputs += [next(outputs) for _ in queries]
+            outputs = iter(batch[0].function(queries))
+            for entry in batch:
+                entry.outputs += [next(outputs) for _ in range(entry.taken - len(entry.outputs))]
         except Exception:
             log.exception("inference failed")
-            for entry, _ in batch:
-                self._fail(entry, InferenceError())
+            for entry in batch:
+                if entry.problem is None:
+                    self._fail(entry, InferenceError())
             return
         seconds = self._clock() - started
-        if batch[0][0].function is self._predict:
+        if batch[0].function is self._predict:
             self._observer.called(size)
-        for entry, _ in batch:
+        for entry in batch:
             entry.inference_seconds += seconds
             entry.batch_size = size
             if entry.is_settled:
                 entry.ready.set()
-        last, _ = batch[-1]
-        if not last.is_settled:
-            # Requests that arrived meanwhile go first, unless the next call has room for the whole rest.
-            rest = len(last.queries) - last.taken
-            (self._queue.append if rest > self._max_batch_size else self._queue.appendleft)(last)
+            else:
+                self._queue.append(entry)  # behind the requests that arrived meanwhile
 
-    def _take(self) -> list[tuple[_QueueEntry, list[Any]]]:
-        """Take queued requests up to the batch size, the last of which may be split; or, in turns with that, a call of
-        its own."""
-        batch: list[tuple[_QueueEntry, list[Any]]] = []
+    def _take(self) -> list[_QueueEntry]:
+        """Take queries up to the batch size: a few of each request in the queue, then more of the first ones. Or, in
+        turns with that, take a call of its own."""
+        batch: list[_QueueEntry] = []
         is_batch = bool(self._queue) and (self._is_batch_next or not self._calls)
         self._is_batch_next = not is_batch
         queue, room = (self._queue, self._max_batch_size) if is_batch else (self._calls, 1)
@@ -237,12 +237,18 @@ class Batcher:
             else:
                 if not entry.taken:
                     entry.queue_seconds = now - entry.arrived
-                queries = entry.queries[entry.taken : entry.taken + room]
-                entry.taken += len(queries)
-                self._change_queue_size(-len(queries))
-                room -= len(queries)
-                batch.append((entry, queries))
+                room -= self._take_queries(entry, min(room, FAIR_QUERIES))
+                batch.append(entry)
+        for entry in batch if room else ():
+            room -= self._take_queries(entry, room)
         return batch
+
+    def _take_queries(self, entry: _QueueEntry, most: int) -> int:
+        """Take queries of an entry for the next call; return how many."""
+        taken = min(len(entry.queries) - entry.taken, most)
+        entry.taken += taken
+        self._change_queue_size(-taken)
+        return taken
 
     def _queue_of(self, entry: _QueueEntry) -> deque[_QueueEntry]:
         return self._queue if entry.function is self._predict else self._calls

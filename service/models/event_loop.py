@@ -1,10 +1,11 @@
 """gevent's event loop: lets a greenlet give way to the others of its process."""
 
 import time
+from collections import deque
 from typing import Any
 
 import gevent
-from gevent.lock import Semaphore
+from gevent.event import Event
 
 UNPOLLED_SECONDS = 0.001  # a new connection waits at most this much longer than a call of the model
 PIECE_SECONDS = 0.005  # of long work, between two turns of the event loop
@@ -14,7 +15,7 @@ LOWEST_PRIORITY = -2  # libev's: runs after the watchers of the sockets
 # the monotonic clock; None between requests. The worker writes it.
 request_started: dict[Any, float | None] = {}
 
-_turn = Semaphore()
+_turns: deque[Event] = deque()  # of requests with long work, in order
 _piece_started = 0.0
 
 
@@ -38,10 +39,19 @@ def give_way() -> None:
     Requests with long work take turns: in each turn of the loop, one of them has a piece.
     """
     global _piece_started
-    if time.monotonic() - _piece_started > PIECE_SECONDS:
-        with _turn:
-            poll_event_loop()
-        _piece_started = time.monotonic()
+    if time.monotonic() - _piece_started <= PIECE_SECONDS:
+        return
+    turn = Event()
+    _turns.append(turn)
+    try:
+        if _turns[0] is not turn:
+            turn.wait()
+        poll_event_loop()
+    finally:
+        _turns.remove(turn)
+        if _turns:
+            _turns[0].set()
+    _piece_started = time.monotonic()
 
 
 def may_have_requests() -> bool:

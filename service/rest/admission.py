@@ -26,7 +26,7 @@ SMALL_QUERIES = 64  # about one call of the model: not worth a wait
 
 PATIENCE_SECONDS = 2.0  # that a request waits for its turn before it is refused
 REFUSAL_SECONDS = 0.005  # between two refusals: clients that come back at once do not get the worker's time
-LEASE_SECONDS = 0.5  # a request that takes longer, as one that arrives slowly, makes room for the next
+LEASE_SECONDS = 0.5  # a request that takes longer to arrive makes room for the next
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +35,7 @@ class Ticket:
 
     queries: int
     since: float
+    is_received: Callable[[], bool]
     wake: Event = field(default_factory=Event)
 
 
@@ -51,10 +52,15 @@ class Admission:
         self._last_refusal = self._last_end = -math.inf
         self._seconds_per_query = 0.0
 
-    def enter(self, queries: int, limits: WaitLimits = NO_LIMITS) -> Ticket:
-        """Return when a request with so many queries is admitted. Raises QueueFull, or ClientDisconnected if the client
-        has disconnected during the wait."""
-        ticket = Ticket(queries, self._clock())
+    def enter(
+        self, queries: int, limits: WaitLimits = NO_LIMITS, is_received: Callable[[], bool] = lambda: True
+    ) -> Ticket:
+        """Return when a request with so many queries is admitted.
+
+        `is_received` returns whether its body has been received. Raises QueueFull, or ClientDisconnected if the client
+        has disconnected during the wait.
+        """
+        ticket = Ticket(queries, self._clock(), is_received)
         if self._line or not self._has_room(queries):
             self._wait(ticket, limits)
             ticket.since = self._clock()
@@ -88,7 +94,7 @@ class Admission:
         now, end, lease_end = self._clock(), ticket.since + limits.timeout_seconds, math.inf
         if self._line[0] is ticket:
             end = min(end, max(ticket.since + PATIENCE_SECONDS, self._last_refusal + REFUSAL_SECONDS))
-            lease_end = next(iter(self._admitted)).since + LEASE_SECONDS
+            lease_end = min(map(_lease_end, self._admitted))
         if now >= end:
             self._last_refusal = now
             before = sum(each.queries for each in (*self._admitted, *self._line))
@@ -99,14 +105,18 @@ class Admission:
 
     def _has_room(self, queries: int) -> bool:
         now = self._clock()
-        while self._admitted and now >= (first := next(iter(self._admitted))).since + LEASE_SECONDS:
-            del self._admitted[first]
+        for ticket in [each for each in self._admitted if now >= _lease_end(each)]:
+            del self._admitted[ticket]
         admitted = sum(ticket.queries for ticket in self._admitted)
         return not admitted or admitted + queries <= self._max_queries
 
     def _wake_first(self) -> None:
         if self._line:
             self._line[0].wake.set()
+
+
+def _lease_end(ticket: Ticket) -> float:
+    return math.inf if ticket.is_received() else ticket.since + LEASE_SECONDS
 
 
 def register(app: Flask, settings: Settings, observe: Callable[[Problem], object]) -> None:
@@ -120,7 +130,8 @@ def register(app: Flask, settings: Settings, observe: Callable[[Problem], object
         context = request_context()
         seconds = min(context.limits.timeout_seconds, settings.deadline_seconds)
         try:
-            g.ticket = admission.enter(queries, context.limits._replace(timeout_seconds=seconds))
+            limits, stats = context.limits._replace(timeout_seconds=seconds), context.stats
+            g.ticket = admission.enter(queries, limits, lambda: stats.queries > 0)
         except Problem as problem:
             observe(problem)
             raise

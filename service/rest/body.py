@@ -234,8 +234,9 @@ def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
 
 def _require_few_containers(text: str) -> None:
     """Raise Unreadable for a list of arrays or objects alone, which would take long to parse."""
-    containers = min(text.count("[") + text.count("{"), text.count(","))  # without commas, nested ones
-    if containers > MAX_KEYS + len(text) // CONTAINER_BYTES:
+    containers = text.count("[") + text.count("{")
+    limit = MAX_KEYS + len(text) // CONTAINER_BYTES
+    if containers > limit and text.count(",") > limit:  # without commas they are nested
         raise Unreadable(f"the body has {containers} arrays and objects, far more than a request of its length")
 
 

@@ -185,3 +185,16 @@ def wait_until(condition: Callable[[], bool]) -> None:
     with gevent.Timeout(10):
         while not condition():
             gevent.sleep(0.001)
+
+
+def polls_during(function: Callable[[], object]) -> int:
+    """How often the event loop polls its sockets while a function runs."""
+    loop = gevent.get_hub().loop
+    idle = loop.idle()
+    idle.start(int)  # the loop does not sleep until its next timer, so that a wait for a timer is many polls
+    try:
+        before = loop.iteration
+        function()
+        return int(loop.iteration - before)
+    finally:
+        idle.close()

@@ -5,7 +5,8 @@ import gevent.socket
 import pytest
 
 from service.models import event_loop
-from service.models.event_loop import extend_deadline, may_have_requests, poll_event_loop, request_started
+from service.models.event_loop import extend_deadline, give_way, may_have_requests, poll_event_loop, request_started
+from tests.service.conftest import polls_during
 
 
 def test_a_poll_returns_after_the_sockets_were_served() -> None:
@@ -75,6 +76,31 @@ def test_a_poll_renews_the_time_of_the_last_poll(monkeypatch: pytest.MonkeyPatch
     before = gevent.get_hub().loop.now()
     while gevent.get_hub().loop.now() == before:
         poll_event_loop()
+
+
+@pytest.mark.parametrize(("piece_seconds", "polls"), [(-math.inf, 3), (math.inf, 0)])
+def test_long_work_gives_way_after_some_time(monkeypatch: pytest.MonkeyPatch, piece_seconds: float, polls: int) -> None:
+    monkeypatch.setattr(event_loop, "PIECE_SECONDS", piece_seconds)
+
+    def work() -> None:
+        for _ in range(3):
+            give_way()
+
+    assert polls_during(work) == polls
+
+
+def test_long_work_of_several_requests_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_loop, "PIECE_SECONDS", -math.inf)
+    pieces: list[tuple[str, int]] = []
+
+    def work(name: str) -> None:
+        for _ in range(3):
+            give_way()
+            pieces.append((name, gevent.get_hub().loop.iteration))
+
+    gevent.joinall([gevent.spawn(work, name) for name in "abc"], timeout=10)
+    assert [name for name, _ in pieces] == [*"abcabcabc"]
+    assert len({turn for _, turn in pieces}) == 9  # one piece in each turn of the loop
 
 
 def test_extend_deadline_starts_the_time_limits_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,13 +70,18 @@ def test_refusals_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     gevent.killall(waiting)
 
 
-def test_a_request_that_takes_long_makes_room() -> None:
+def test_a_request_that_arrives_slowly_makes_room() -> None:
     clock = Clock()
     line = Admission(100, clock)
-    slow = line.enter(100)
+    slow = line.enter(100, is_received=lambda: False)
     clock.advance(LEASE_SECONDS)
-    line.enter(100)
+    fast = line.enter(100)
     line.leave(slow)
+    clock.advance(LEASE_SECONDS)
+    last = enter(line, 100)
+    assert not last.ready()
+    line.leave(fast)
+    wait_until(last.ready)
 
 
 @pytest.mark.usefixtures("impatient")

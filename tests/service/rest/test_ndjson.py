@@ -1,5 +1,4 @@
 import json
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,30 +97,6 @@ def test_other_names_of_the_media_type_are_known(client: FlaskClient, media: str
     assert (response.status_code, response.mimetype) == (200, "application/x-ndjson")
     assert response.headers["X-Accel-Buffering"] == "no"
     assert response.text.count("\n") == 1
-
-
-class SmallPieces:
-    """A body that arrives byte by byte."""
-
-    def __init__(self, body: bytes) -> None:
-        self._rest = iter(body)
-
-    def read(self, _size: int = -1) -> bytes:
-        return bytes(islice(self._rest, 1))
-
-
-def test_a_body_of_small_pieces_gives_way_to_others(client: FlaskClient) -> None:
-    body = b'{"query":"1+2"}\n' * 40
-    response = client.post(
-        "/predict/batch",
-        content_type="application/x-ndjson",
-        environ_overrides={"wsgi.input": SmallPieces(body)},
-        buffered=False,
-    )
-    blocks = list(response.iter_encoded())
-    assert b"".join(blocks).count(b"\n") == 40
-    assert blocks.count(b"") >= len(body) // 64
-    response.close()
 
 
 class EndlessBody:
