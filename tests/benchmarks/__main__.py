@@ -22,6 +22,7 @@ from tests.benchmarks.engines import BATCH, measure_engines
 from tests.benchmarks.growth import SETTLING_SECONDS, batch, measure_growth
 from tests.benchmarks.in_process import InProcess
 from tests.benchmarks.machine import pss_megabytes
+from tests.benchmarks.overload import measure_overload
 from tests.benchmarks.results import CONSTANT, OURS, Batches, Growths, Loads, Measurements, Start
 from tests.benchmarks.start import WORKERS, measure, memory
 from tests.benchmarks.wrk import require_wrk, wrk
@@ -40,6 +41,7 @@ class Extent(NamedTuple):
     workers: tuple[int, ...]
     requests: int  # after which memory is measured again
     memory_seconds: int  # of load between two measurements of memory
+    most_connections: int  # of an overload
 
 
 FULL = Extent(
@@ -49,8 +51,17 @@ FULL = Extent(
     workers=(1, 2, 3),
     requests=1_000_000,
     memory_seconds=40,
+    most_connections=3000,
 )
-SMALL = Extent(rounds=1, seconds=1, connections=(1, 16, 64), workers=(2,), requests=1000, memory_seconds=1)
+SMALL = Extent(
+    rounds=1,
+    seconds=1,
+    connections=(1, 16, 64),
+    workers=(2,),
+    requests=1000,
+    memory_seconds=1,
+    most_connections=64,
+)
 
 
 def main() -> None:
@@ -68,12 +79,17 @@ def main() -> None:
             loads, batches = compare(adder, Path(alone), extent)
             growths = measure_growths(Path(alone), extent)
             megabytes = measure_memory(Path(alone), extent)
+            with serving(Path(alone)) as service:
+                overloads = [
+                    measure_overload(service, extent.seconds, extent.most_connections)
+                    for _ in rounds("overload", extent)
+                ]
             engines = [measure_engines(Path(alone), extent.seconds) for _ in rounds("engines", extent)]
             starts = [measure_start(adder, Path(alone)) for _ in rounds("start", extent)]
     except (AssertionError, RuntimeError) as problem:
         sys.exit(f"error: {problem}")
     measurements = Measurements(
-        adder.name, extent.seconds, CHECKED, loads, batches, growths, megabytes, engines, starts
+        adder.name, extent.seconds, CHECKED, loads, batches, growths, megabytes, engines, overloads, starts
     )
     print(results.write(measurements, folder or Path(__file__).parent))
 

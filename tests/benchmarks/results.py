@@ -14,6 +14,7 @@ from tests.benchmarks.engines import EngineFigures, engines_table
 from tests.benchmarks.goal import Goal, spread
 from tests.benchmarks.growth import CONNECTIONS, Growth
 from tests.benchmarks.machine import machine
+from tests.benchmarks.overload import Overload, overload_goals, overload_table
 from tests.benchmarks.start import WORKERS
 from tests.benchmarks.wrk import Load
 
@@ -77,6 +78,7 @@ class Measurements(NamedTuple):
     growths: Growths
     megabytes: dict[int, float]  # by the number of requests answered before
     engines: list[dict[EngineName, EngineFigures]]
+    overloads: list[list[Overload]]  # of each round
     starts: list[Start]
 
 
@@ -91,6 +93,9 @@ def write(measurements: Measurements, folder: Path) -> str:
         "## Single queries",
         "![Requests a second and latencies against connections](RESULTS.png)",
         load_table(measurements.loads),
+        "## Overload",
+        "Each connection sends its next request as soon as it has an answer or a refusal.",
+        overload_table(measurements.overloads),
         "## Batches, start and memory",
         saved_model_table(measurements.batches, measurements.starts),
         memory_table(measurements.megabytes),
@@ -112,6 +117,7 @@ def goals(measurements: Measurements) -> list[Goal]:
         *against_constant(measurements.loads),
         *against_saved_model(measurements.batches, measurements.starts),
         memory_goal(measurements),
+        *overload_goals(measurements.overloads),
     ]
 
 

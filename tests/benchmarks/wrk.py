@@ -18,6 +18,12 @@ class Load(NamedTuple):
     requests_per_second: float
     p50_ms: float
     p99_ms: float
+    refused_per_second: float
+
+    @property
+    def answered_per_second(self) -> float:
+        """Requests a second that were not refused."""
+        return self.requests_per_second - self.refused_per_second
 
 
 def require_wrk() -> None:
@@ -26,10 +32,10 @@ def require_wrk() -> None:
         sys.exit("error: wrk is missing: it is the Debian package wrk, `apt-get install wrk`")
 
 
-def wrk(url: str, connections: int, seconds: int, body: str) -> Load:
+def wrk(url: str, connections: int, seconds: int, body: str, *, may_be_refused: bool = False) -> Load:
     """POST `body` to `url` over kept-alive connections, with a random query in place of each `%s`.
 
-    Raises RuntimeError if a request failed, or had another status than 2xx.
+    Raises RuntimeError if a request failed, or had another status than 2xx and none `may_be_refused`.
     """
     ran = subprocess.run(
         # One thread of wrk sends more requests than two cores can answer.
@@ -42,7 +48,14 @@ def wrk(url: str, connections: int, seconds: int, body: str) -> Load:
     if ran.returncode != 0:
         raise RuntimeError(f"wrk failed: {ran.stderr or ran.stdout}")
     result = json.loads(ran.stdout.splitlines()[-1])
-    if result["failed"] or not result["requests"]:
-        raise RuntimeError(f"{result['failed']} of {result['requests']} requests to {url} failed")
-    per_second = result["requests"] / result["duration_us"] * 1e6
-    return Load(result["requests"], per_second, result["p50_us"] / 1000, result["p99_us"] / 1000)
+    failed = result["failed"] + (0 if may_be_refused else result["refused"])
+    if failed or not result["requests"]:
+        raise RuntimeError(f"{failed} of {result['requests']} requests to {url} failed")
+    seconds_run = result["duration_us"] / 1e6
+    return Load(
+        result["requests"],
+        result["requests"] / seconds_run,
+        result["p50_us"] / 1000,
+        result["p99_us"] / 1000,
+        result["refused"] / seconds_run,
+    )

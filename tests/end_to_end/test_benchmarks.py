@@ -22,7 +22,7 @@ def test_a_small_benchmark_shows_goals_beside_results(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == (tmp_path / "RESULTS.md").read_text().strip()
     goals = re.findall(r"^\| .+ \| at (?:least|most) [\d.]+ \| [\d.]+ \| (?:met|missed) \|$", done.stdout, re.MULTILINE)
-    assert len(goals) == 9
+    assert len(goals) == 11
     assert (tmp_path / "RESULTS.png").read_bytes().startswith(b"\x89PNG")
 
 
