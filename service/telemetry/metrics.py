@@ -96,7 +96,7 @@ class Metrics:
         """Return the metrics of all workers in a format that the Accept header names, and its content type."""
         try:
             encode, content_type = choose_encoder(accept)
-        except ValueError:  # prometheus_client's, for a header that is no list of media types
+        except (TypeError, ValueError):  # prometheus_client's, for a version that is none
             encode, content_type = choose_encoder("")
         registry = all_workers()
         if registry is None:
