@@ -27,7 +27,8 @@ YIELD_SECONDS = 0.002  # in which a worker with fewer connections can take the n
 MAX_UNREAD_BYTES = 1_048_576  # of the body of an answered request; with more, the connection is closed
 DRAINED_BYTES = 65536  # at once
 RARE_HEADERS = {"TRANSFER-ENCODING", "UPGRADE"}
-LINGER_SECONDS = 0.5  # for a client to read the last response, and for its next request when the worker stops
+LINGER_READS = 256  # of a client that goes on to send: 16 MB
+LINGER_SECONDS = 0.5  # when the worker stops: for a client to read the last response, and for its next request
 
 
 class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -121,7 +122,7 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
             self.board.connections[self.index] -= 1
             for server in self.servers:
                 server.resume()  # another worker may have more connections now
-            _close(client)
+            _close(client, self.receive_seconds if self.alive else LINGER_SECONDS)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Hand a request to the application, if it has a Host header (RFC 9112 section 3.2), and no transfer coding but
@@ -226,11 +227,13 @@ def _shut(client: Any, how: int) -> None:
         client.shutdown(how)
 
 
-def _close(client: Any) -> None:
+def _close(client: Any, linger_seconds: float) -> None:
     """Read until the client has closed, and close: with unread bytes the system would reset the connection, and
     the client would lose the last response."""
-    with suppress(OSError, gevent.Timeout), gevent.Timeout(LINGER_SECONDS):
+    with suppress(OSError, gevent.Timeout), gevent.Timeout(linger_seconds):
         client.shutdown(socket.SHUT_WR)
-        while client.recv(65536):
+        for _ in range(LINGER_READS):
+            if not client.recv(DRAINED_BYTES):
+                break
             gevent.sleep(0.001)  # a client that sends without end does not block others
     client.close()

@@ -2,7 +2,8 @@
 
 import json
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 import requests
@@ -148,6 +149,44 @@ def test_clients_that_do_not_read_delay_no_other_client(service: Service) -> Non
             connection.sendall(head + body)
             assert connection.recv(1) == b"H"  # the rest, 4 MB, is more than the buffers of both sides hold
         assert service.post("/predict", {"query": "1+1"}).status_code == 200
+
+
+@pytest.mark.parametrize("length", [300_000, 3_000_000])
+def test_a_slow_reader_gets_its_answer_whatever_it_sends(service: Service, length: int) -> None:
+    expected = service.get("/openapi.json").content
+    with socket.socket() as connection:
+        connection.settimeout(20)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", service.port))
+        head = f"GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        connection.sendall(head.encode())
+        received = connection.recv(1)  # the answer is on its way, and now comes the body
+        connection.sendall(bytes(length))
+        while piece := connection.recv(256):
+            received += piece
+    assert received.endswith(expected)
+
+
+def test_clients_that_never_read_are_gone_in_time(short_limits: Service) -> None:
+    [worker] = short_limits.workers()
+
+    def open_files() -> int:
+        return len(list(Path(f"/proc/{worker}/fd").iterdir()))
+
+    before = open_files()
+    head = PREDICT_HEAD.replace(b"/predict", b"/predict/batch").replace(b"json", b"x-ndjson")
+    lines = b'{"query":"1+2","characters":true}\n' * 10_000
+    with ExitStack() as stack:
+        for number in range(40):
+            connection = stack.enter_context(short_limits.connect())
+            connection.setblocking(False)
+            with suppress(BlockingIOError):
+                connection.send(head + f"Content-Length: {len(lines)}\r\n\r\n".encode() + lines)
+            if number % 2:
+                connection.close()
+        short_limits.until(lambda: open_files() > before)
+        short_limits.until(lambda: open_files() <= before)
+    assert short_limits.post("/predict", {"query": "1+1"}).status_code == 200
 
 
 @given(st.binary(max_size=200))
