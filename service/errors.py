@@ -2,6 +2,7 @@
 
 Problem
 ├── Unreadable            400  not JSON, not UTF-8, nested too deep, too many keys
+│   ├── EmptyBody         400
 │   └── DuplicateKey      400
 ├── BadHeader             400
 ├── InvalidArgument       400  an error of TensorFlow Serving, with its message
@@ -98,7 +99,16 @@ class Problem(Exception):
 class Unreadable(Problem):
     name, title, status = "unreadable", "The body cannot be read as JSON", 400
     meaning = "The body is not JSON in UTF-8, contains NaN, or has too many keys or levels. Send one JSON object."
-    sample_arguments = ("Expecting ',' delimiter, at column 18",)
+    sample_arguments: ClassVar[tuple[Any, ...]] = ("Expecting ',' delimiter, at column 18",)
+
+
+class EmptyBody(Unreadable):
+    name, title = "empty-body", "The body is empty"
+    meaning = "The request has no body, and the route requires one. Send one JSON object."
+    sample_arguments = ()
+
+    def __init__(self) -> None:
+        super().__init__("the body is empty: send a JSON object")
 
 
 class DuplicateKey(Unreadable):

@@ -16,7 +16,7 @@ from gunicorn.http import get_parser
 from gunicorn.http.errors import InvalidHeader, NoMoreData, UnsupportedTransferCoding
 from gunicorn.workers.ggevent import GeventWorker
 
-from service.models.event_loop import give_way, request_started
+from service.models.event_loop import give_way, overdue, request_started
 from service.rest.gunicorn_body import read_available
 from service.rest.problem_details import raw_response
 from service.settings import Settings
@@ -119,6 +119,7 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
                 self.handle_error(request, client, address, error)
         finally:
             del request_started[client]
+            overdue.discard(client)
             self.board.connections[self.index] -= 1
             for server in self.servers:
                 server.resume()  # another worker may have more connections now
@@ -145,6 +146,7 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
         for client, started in list(request_started.items()):
             seconds = 0 if started is None else time.monotonic() - started
             if seconds > self.receive_seconds:
+                overdue.add(client)
                 _shut(client, socket.SHUT_RDWR if seconds > self.request_seconds else socket.SHUT_RD)
 
 

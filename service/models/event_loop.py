@@ -15,6 +15,9 @@ LOWEST_PRIORITY = -2  # libev's: runs after the watchers of the sockets
 # the monotonic clock; None between requests. The worker writes it.
 request_started: dict[Any, float | None] = {}
 
+# The sockets that the worker has shut for receiving: the bodies of their requests took too long.
+overdue: set[Any] = set()
+
 _turns: deque[Event] = deque()  # of requests with long work, in order
 _piece_started = 0.0
 

@@ -9,6 +9,7 @@ from service.errors import (
     ClientDisconnected,
     DeadlineExceeded,
     DuplicateKey,
+    EmptyBody,
     Incomplete,
     InferenceError,
     Invalid,
@@ -27,7 +28,7 @@ from service.rest.schemas import ModelSelector
 Problems = tuple[type[Problem] | int, ...]  # an int is a plain HTTP status
 
 LOOKUP_ERRORS: Problems = (ModelNotFound, ModelUnavailable)
-BODY_ERRORS: Problems = (Unreadable, DuplicateKey, Incomplete, TooLarge, WrongContentEncoding)
+BODY_ERRORS: Problems = (Unreadable, EmptyBody, DuplicateKey, Incomplete, TooLarge, WrongContentEncoding)
 INFERENCE_ERRORS: Problems = (
     *LOOKUP_ERRORS, BadHeader, Invalid, ClientDisconnected, QueueFull, DeadlineExceeded, InferenceError,
 )  # fmt: skip

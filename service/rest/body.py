@@ -5,6 +5,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from service.errors import (
     SEND_LINES,
     DuplicateKey,
+    EmptyBody,
     FieldError,
     Incomplete,
     Invalid,
@@ -24,7 +26,7 @@ from service.errors import (
     WrongContentEncoding,
     WrongContentType,
 )
-from service.models.event_loop import give_way
+from service.models.event_loop import give_way, overdue
 from service.models.queries import Limits
 from service.rest.gunicorn_body import read_available
 from service.rest.media_types import JSON
@@ -34,8 +36,8 @@ READ_BYTES = 65_536  # of a body of lines (NDJSON), at once
 GIVE_WAY_PIECES = 64  # of a body in chunks, which can be of a byte each: about a millisecond
 LONG_BYTES = 16_384  # of JSON: takes about a millisecond to parse
 CONTAINER_BYTES = 8  # of JSON for each array or object, at least: `["1+2"],`
-MAX_MEMBERS = 100  # of a compressed body: the rest is copied behind each
-UTF_16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{", b"[\0", b"\0[")  # of JSON
+MAX_MEMBERS = 1000  # of a compressed body: the rest is copied behind each
+TOO_SLOW = "nothing came for ADDER_RECEIVE_SECONDS, so send it again without a pause"
 MAX_KEYS = 100  # far more than any request has; each unknown key costs an error
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -51,6 +53,8 @@ class Line(NamedTuple):
 def parse(request: Request, max_bytes: int) -> Any:
     """Read the body and parse its JSON. Raises WrongContentType, and as `receive` and `load` do."""
     if request.mimetype != JSON:
+        if not request.content_length and "HTTP_TRANSFER_ENCODING" not in request.environ:
+            raise EmptyBody
         raise WrongContentType(request.content_type or "")
     return load(receive(request, max_bytes))
 
@@ -85,7 +89,7 @@ def validate(document: Any, schema: type[Schema], limits: Limits) -> Schema:
         errors = []
         for each in listed:
             give_way()
-            errors.append(_field_error(each))
+            errors.append(_field_error(each, schema))
         raise Invalid(errors, error.error_count()) from error
 
 
@@ -134,7 +138,7 @@ class _LineSplitter:
 
     def __init__(self, max_line_bytes: int) -> None:
         self._max_line_bytes = max_line_bytes
-        self._number = 1
+        self._number, self._is_first = 1, True
         self._pieces: list[bytes] = []  # of the line that has not ended
         self._size = 0
 
@@ -146,8 +150,11 @@ class _LineSplitter:
             give_way()
             self._add(part)
             line = b"".join(self._pieces)
-            if self._number == 1 and line.strip():
+            if self._number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if self._is_first and line.strip():
                 _require_utf8(line)
+                self._is_first = False
             if self._size > self._max_line_bytes:
                 lines.append(Line(self._number, None))
             elif line.strip():
@@ -173,7 +180,7 @@ def _read_available(request: Request) -> bytes:
         return read_available(body, READ_BYTES)
     except (OSError, ParseException) as error:
         body.failed = True
-        raise _interrupted() from error
+        raise _interrupted(request) from error
 
 
 def _read_chunks(request: Request, max_bytes: int) -> bytes:
@@ -191,22 +198,25 @@ def _read(request: Request, most: int) -> bytes:
     try:
         body: bytes = request.environ["wsgi.input"].read(most)
     except (OSError, ParseException) as error:
-        raise _interrupted() from error
+        raise _interrupted(request) from error
     return body
 
 
-def _interrupted() -> Incomplete:
-    return Incomplete(
-        "the body is badly chunked, was interrupted, or paused for ADDER_RECEIVE_SECONDS: send it again without a pause"
-    )
+def _interrupted(request: Request) -> Incomplete:
+    if _is_overdue(request):
+        return Incomplete(f"the end of the body did not come: {TOO_SLOW}")
+    return Incomplete("the body is badly chunked, or was interrupted: send it again")
+
+
+def _is_overdue(request: Request) -> bool:
+    return request.environ.get("gunicorn.socket") in overdue
 
 
 def _require_all(request: Request, received: int) -> None:
     announced = request.content_length
     if announced is not None and received < announced:
-        raise Incomplete(
-            f"the body has {received} bytes, and {announced} were announced: send it again without a pause"
-        )
+        advice = TOO_SLOW if _is_overdue(request) else "send it again"
+        raise Incomplete(f"the body has {received} bytes, and {announced} were announced: {advice}")
 
 
 def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
@@ -216,6 +226,7 @@ def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
     members: list[bytes] = []
     rest, room = body, max_bytes + 1
     while rest or not members:
+        give_way()
         if len(members) == (1 if encoding == "deflate" else MAX_MEMBERS):
             raise Unreadable(f"the body goes on behind {len(members)} parts compressed with {encoding}")
         decompressor = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # gzip or deflate, by the first bytes
@@ -241,15 +252,18 @@ def _require_few_containers(text: str) -> None:
 
 
 def _require_utf8(body: bytes) -> None:
-    """Raise Unreadable if a body has no text, or looks like UTF-16, as PowerShell writes files."""
+    """Raise Unreadable if a body has no text, or looks like UTF-16, as PowerShell writes files, or UTF-32."""
     if not body.strip():
-        raise Unreadable("the body is empty: send a JSON object, by curl with -d")
-    if body.startswith(UTF_16_STARTS):
-        raise Unreadable("the body looks like UTF-16: send it in UTF-8")
+        raise EmptyBody
+    encoding = json.detect_encoding(body)
+    if not encoding.startswith("utf-8"):
+        raise Unreadable(f"the body looks like {encoding[:6].upper()}: send it in UTF-8")
 
 
 def _json_error(error: json.JSONDecodeError) -> str:
     """The message of the parser, with the place; the line only if there is more than one."""
+    if error.doc[error.pos : error.pos + 1] == "'":
+        return f"JSON requires double quotes, and at column {error.colno} is a single one"
     place = f"line {error.lineno} column {error.colno}" if "\n" in error.doc.strip() else f"column {error.colno}"
     lines = f": for more than one object, {SEND_LINES}" if error.msg == "Extra data" else ""
     return f"{error.msg}, at {place}{lines}"
@@ -269,10 +283,19 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise Unreadable(f"{constant} is not JSON (RFC 8259 section 6)")
 
 
-def _field_error(error: Any) -> FieldError:
+def _unknown_field(name: str, fields: list[str]) -> str:
+    near = get_close_matches(name[:100], fields, n=1)
+    return (
+        f"it is not a field: did you mean {near[0]!r}?" if near else f"it is not a field: they are {', '.join(fields)}"
+    )
+
+
+def _field_error(error: Any, schema: type[BaseModel]) -> FieldError:
     path = "".join(
         "/" + quote(str(part)[:100].replace("~", "~0").replace("/", "~1"), safe="~") for part in error["loc"]
     )
     whose = "it" if error["loc"] else "the body"
     detail = f"{whose} should be a JSON object" if error["type"] == "model_type" else error["msg"]
+    if error["type"] == "extra_forbidden":
+        detail = _unknown_field(str(error["loc"][-1]), list(schema.model_fields))
     return FieldError(pointer=f"#{path}", detail=detail)

@@ -63,13 +63,15 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
             return ParsedLine(line.number, problem)
 
     def answer_blocks() -> Iterator[bytes]:
+        number = 1
         try:
             for block in read_lines(request, settings.max_body_bytes):
+                number = block[-1].number + 1
                 context.extend_deadline()
                 yield b"".join(_answer_block([parse(line) for line in block], context))
                 context.extend_deadline()
         except Problem as problem:
-            yield _problem_line(problem)
+            yield _problem_line(problem, number)
 
     return Response(stream_with_context(answer_blocks()), mimetype=NDJSON, headers=UNBUFFERED)
 
@@ -109,8 +111,7 @@ def _response_line(
     return RESPONSE.dump_json(build_response(served, body, output, context), exclude_none=True) + b"\n"
 
 
-def _problem_line(problem: Problem, number: int | None = None) -> bytes:
+def _problem_line(problem: Problem, number: int) -> bytes:
     document = problem.document()
-    if number is not None:
-        document["line"] = number
+    document["line"] = number
     return to_json(document).encode() + b"\n"

@@ -2,18 +2,20 @@
 dialects."""
 
 import http
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Response, current_app, g, render_template, request
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 from werkzeug.exceptions import HTTPException
 
-from service.errors import Invalid, Problem, ProblemDocument, http_document, to_json
-from service.rest.media_types import JSON, PROBLEM_JSON
+from service.errors import EmptyBody, Invalid, Problem, ProblemDocument, http_document, to_json
+from service.rest import security
+from service.rest.media_types import HTML, JSON, PROBLEM_JSON
 from service.telemetry.records import RequestStats
 
 log = logging.getLogger(__name__)
@@ -91,6 +93,10 @@ def routes_of(app: Flask) -> dict[str, set[str]]:
 
 
 def _from_problem(problem: Problem) -> Response:
+    if isinstance(problem, EmptyBody) and problem.example is not None:
+        command = f"curl {request.scheme}://{request.host}{request.path} -H 'content-type: {JSON}'"
+        body = json.dumps(problem.example, separators=(",", ":"))
+        problem = problem.replace(detail=f"{problem.detail}, as by {command} -d '{body}'")
     return _retry_after(problem, _problem_response(problem.document()))
 
 
@@ -119,6 +125,9 @@ def _logged(error: Exception) -> ProblemDocument:
 
 def _problem_response(document: ProblemDocument) -> Response:
     _record(document)
+    if request.accept_mimetypes.best == HTML:  # a browser's
+        page = render_template("error.html", document=document, example=json.dumps(document.get("example")))
+        return security.protect(Response(page, document["status"], mimetype=HTML))
     return Response(to_json(document), document["status"], mimetype=PROBLEM_JSON)
 
 

@@ -1,7 +1,9 @@
 """Malformed requests, and clients that are slow, leave early or do not read."""
 
 import json
+import shlex
 import socket
+import subprocess
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -102,6 +104,15 @@ def test_clients_that_leave_early_disturb_no_other(service: Service) -> None:
     assert service.post("/predict", {"query": "1+1"}).status_code == 200
 
 
+@pytest.mark.usefixtures("curl")
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/explain", "/predict/stream"])
+def test_the_command_for_an_empty_body_works(service: Service, path: str) -> None:
+    detail = requests.post(service.url + path, timeout=20).json()["detail"]
+    command = shlex.split(detail[detail.index("curl ") :])
+    sent = subprocess.run([*command, "-sS", "--fail-with-body"], capture_output=True, check=True, text=True)
+    assert '"answer":"579"' in sent.stdout
+
+
 def test_a_header_does_not_change_the_mount_point(service: Service) -> None:
     for header in ("SCRIPT_NAME", "PATH_INFO"):
         response = requests.get(f"{service.url}/health/live", headers={header: "/elsewhere"}, timeout=30)
@@ -134,7 +145,9 @@ def test_slow_clients_delay_no_other_client(service: Service, sent: bytes) -> No
 def test_a_body_that_comes_too_slowly_is_incomplete(short_limits: Service) -> None:
     with short_limits.connect() as slow:
         slow.sendall(PREDICT_HEAD + b"Content-Length: 20\r\n\r\n{")
-        assert problem(receive_all(slow)) == (400, "/problems/incomplete")
+        response = receive_all(slow)
+    assert problem(response) == (400, "/problems/incomplete")
+    assert b"nothing came for ADDER_RECEIVE_SECONDS" in response
 
 
 def test_clients_that_do_not_read_delay_no_other_client(service: Service) -> None:

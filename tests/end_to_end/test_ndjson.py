@@ -79,6 +79,27 @@ def test_a_cut_short_body_is_reported_after_the_answers(short_limits: Service) -
     assert b"/problems/incomplete" in received
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 99999", "Transfer-Encoding: chunked"])
+def test_a_pause_is_reported_behind_the_answers(short_limits: Service, framing: str) -> None:
+    line = b'{"query":"1+2"}\n'
+    with short_limits.connect() as client:
+        client.sendall(
+            HEAD + framing.encode() + b"\r\n\r\n" + (b"10\r\n" + line + b"\r\n" if "chunked" in framing else line)
+        )
+        received = receive_all(client)
+    assert received.count(b'"answer":"3"') == 1
+    assert b"nothing came for ADDER_RECEIVE_SECONDS" in received
+    assert b'"line":2' in received
+
+
+def test_lines_sent_one_in_a_chunk_share_calls(service: Service) -> None:
+    before = service.metric_value("adder_batch_size_count")
+    head = HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    received = service.send(head + b'10\r\n{"query":"1+2"}\n\r\n' * 2000 + b"0\r\n\r\n")
+    assert received.count(b'"answer":"3"') == 2000
+    assert service.metric_value("adder_batch_size_count") < before + 1000
+
+
 @pytest.mark.parametrize("line", [b"1\n", b'{"query":"1+2","alternatives":10}\n'])
 def test_an_endless_stream_delays_no_other_client(short_limits: Service, line: bytes) -> None:
     with short_limits.connect() as client:

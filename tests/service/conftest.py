@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from service.app import create_app
 from service.models.engines.model_output import ModelOutput
@@ -116,11 +117,19 @@ class Failing(StandIn):
         raise RuntimeError(queries)
 
 
+class WholeClient(FlaskClient):
+    """Reads each response to its end: the context of a stream that is left would be popped in another test."""
+
+    def open(self, *args: Any, buffered: bool = True, **kwargs: Any) -> TestResponse:
+        return super().open(*args, buffered=buffered, **kwargs)
+
+
 def app_loading(load: Callable[[Path], Any], tmp_path: Path, *folders: str, **settings: Any) -> Flask:
     """An application that has loaded the versions in these folders."""
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     app = create_app(Settings(artifacts=tmp_path, **settings), load)
+    app.test_client_class = WholeClient
     app.extensions["repository"].load()
     return app
 

@@ -37,7 +37,7 @@ def queue_size(app: Flask) -> int:
 
 def start_request(app: Flask, path: str = "/predict", **options: Any) -> Pending:
     """Send a request, by default of one query, in a greenlet of its own, which reads the whole response."""
-    return gevent.spawn(app.test_client().post, path, buffered=True, **(options or {"json": {"query": "1+1"}}))
+    return gevent.spawn(app.test_client().post, path, **(options or {"json": {"query": "1+1"}}))
 
 
 def start_leader(app: Flask, model: GatedModel, **options: Any) -> Pending:

@@ -23,10 +23,9 @@ def refusal(client: FlaskClient, body: bytes, **options: Any) -> tuple[int, str,
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"", "the body is empty: send a JSON object"),
-        (b" \n", "the body is empty: send a JSON object"),
         (b"{", "Expecting property name enclosed in double quotes, at column 2"),
-        (b"{'query': '1+1'}", "Expecting property name enclosed in double quotes, at column 2"),
+        (b"{'query': '1+1'}", "JSON requires double quotes, and at column 2 is a single one"),
+        (b"{\"query\": '1+1'}", "JSON requires double quotes, and at column 11 is a single one"),
         (b'{"query": "1+1",\n}', "Expecting property name enclosed in double quotes, at line 2 column 1"),
         (
             b'{"query": "1+1"}{"query": "2+2"}',  # what curl -d makes of a file of lines
@@ -42,6 +41,20 @@ def test_a_body_that_is_not_json_is_refused(client: FlaskClient, body: bytes, de
     status, problem, message = refusal(client, body)
     assert (status, problem) == (400, "/problems/unreadable")
     assert message.startswith(detail)
+
+
+@pytest.mark.parametrize("body", [b"", b" \n"])
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", ""])
+def test_an_empty_body_is_refused_with_a_command(client: FlaskClient, body: bytes, content_type: str) -> None:
+    if body and content_type != "application/json":
+        return  # the content type is refused
+    assert refusal(client, body, content_type=content_type) == (
+        400,
+        "/problems/empty-body",
+        "the body is empty: send a JSON object, as by "
+        "curl http://localhost/predict -H 'content-type: application/json' "
+        '-d \'{"query":"123+456"}\'',
+    )
 
 
 def test_a_byte_order_mark_is_ignored(client: FlaskClient) -> None:
@@ -130,8 +143,8 @@ def test_all_members_of_gzip_are_read(client: FlaskClient) -> None:
 
 def test_too_many_members_of_gzip_are_refused(tmp_path: Path) -> None:
     client = app_of(StandIn(), tmp_path).test_client()
-    status, _, detail = refusal(client, gzip.compress(b"") * 101, headers={"Content-Encoding": "gzip"})
-    assert (status, detail) == (400, "the body goes on behind 100 parts compressed with gzip")
+    status, _, detail = refusal(client, gzip.compress(b"") * 1001, headers={"Content-Encoding": "gzip"})
+    assert (status, detail) == (400, "the body goes on behind 1000 parts compressed with gzip")
 
 
 def test_decompression_stops_at_the_limit(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def client_of(tmp_path: Path, origins: str) -> FlaskClient:
 def cors_headers(client: FlaskClient, origin: str, path: str = "/predict", method: str = "POST") -> dict[str, str]:
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     headers = {"Origin": origin} | (preflight if method == "OPTIONS" else {})
-    response = client.open(path, method=method, json={"query": "1+2"}, headers=headers, buffered=True)
+    response = client.open(path, method=method, json={"query": "1+2"}, headers=headers)
     return {name: value for name, value in response.headers if name.startswith("Access-Control") or name == "Vary"}
 
 

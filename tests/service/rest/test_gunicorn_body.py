@@ -8,6 +8,8 @@ from gunicorn.config import Config
 from gunicorn.http import get_parser
 from gunicorn.http.body import Body
 from gunicorn.http.errors import ParseException
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.rest.gunicorn_body import read_available
 
@@ -99,3 +101,41 @@ def test_a_body_shorter_than_announced_ends(sockets: tuple[socket.socket, socket
     body = body_of(server)
     assert read_available(body, 100) == b"ab"
     assert read_available(body, 100) == b""
+
+
+def test_chunks_that_have_arrived_are_returned_together(sockets: tuple[socket.socket, socket.socket]) -> None:
+    client, server = sockets
+    client.sendall(head(CHUNKED) + b"".join(b"5\r\nline\n\r\n" for _ in range(300)) + b"5\r\nlin")
+    body = body_of(server)
+    assert read_available(body, 60) == b"line\n" * 12
+    received, reads = b"", 0
+    while not received.endswith(b"lin"):
+        received += read_available(body, 10_000)
+        reads += 1
+    assert received == b"line\n" * 288 + b"lin"
+    assert reads < 5  # one for each piece that the socket had
+    client.sendall(b"e\n\r\n0\r\n\r\n")
+    assert (read_available(body, 100), read_available(body, 100)) == (b"e\n", b"")
+
+
+def test_a_bad_chunk_does_not_lose_those_before(sockets: tuple[socket.socket, socket.socket]) -> None:
+    client, server = sockets
+    client.sendall(head(CHUNKED) + b"5\r\nline\n\r\n" * 3 + b"zz\r\nline\n\r\n")
+    body = body_of(server)
+    assert read_available(body, 100) == b"line\n" * 3
+    with pytest.raises(ParseException):
+        read_available(body, 100)
+
+
+@given(st.binary(min_size=1, max_size=3000), st.data())
+@settings(deadline=None)
+def test_a_body_in_any_chunks_is_read_to_its_end(content: bytes, data: st.DataObject) -> None:
+    wire, rest = b"", content
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        wire, rest = wire + b"%x\r\n%b\r\n" % (size, rest[:size]), rest[size:]
+    client, server = socket.socketpair()
+    with client, server:
+        client.sendall(head(CHUNKED) + wire + b"0\r\n\r\n")
+        body = body_of(server)
+        assert b"".join(iter(lambda: read_available(body, 100), b"")) == content

@@ -43,7 +43,7 @@ def test_others_run_between_two_queries(client: FlaskClient, path: str, body: An
 @pytest.mark.parametrize(("line", "polls"), [('{"query":"1+2"}', 3 * COUNT), ("x", 3 * COUNT), ("", COUNT)])
 def test_others_run_between_two_lines(client: FlaskClient, line: str, polls: int) -> None:
     def send() -> None:
-        client.post("/predict/batch", data=f"{line}\n" * COUNT, content_type="application/x-ndjson", buffered=True)
+        client.post("/predict/batch", data=f"{line}\n" * COUNT, content_type="application/x-ndjson")
 
     assert polls_during(send) >= polls  # each is read, parsed and answered
 
@@ -66,7 +66,7 @@ def test_others_run_while_a_body_arrives_in_small_pieces(client: FlaskClient, pa
     environ = {"wsgi.input": SmallPieces(body)}
 
     def send() -> None:
-        response = client.post(path, content_type=content_type, environ_overrides=environ, buffered=True)
+        response = client.post(path, content_type=content_type, environ_overrides=environ)
         assert '"answer":"1"' in response.text
 
     assert polls_during(send) >= len(body) // 64

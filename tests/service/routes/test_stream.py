@@ -44,7 +44,7 @@ def test_a_stream_by_get_has_the_same_events(client: FlaskClient) -> None:
         ({"query": "1 2"}, 422, "#/query: '1 2' is not a query: write two whole numbers with one '+' between them"),
         ({"query": "1+2", "version": "x"}, 422, "#/version: Input should be a valid integer"),
         ({"query": "1+2", "version": "9" * 5000}, 422, "#/version: Input should be a valid integer"),
-        ({"query": "1+2", "characters": "true"}, 422, "#/characters: Extra inputs are not permitted"),
+        ({"query": "1+2", "characters": "true"}, 422, "#/characters: it is not a field: they are model, version, "),
         ({"query": "1+2", "version": "7"}, 404, "no model 'adder' with version 7 exists"),
     ],
 )  # fmt: skip

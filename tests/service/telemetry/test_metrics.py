@@ -102,7 +102,7 @@ def test_a_stream_is_counted_once_at_its_end(client: FlaskClient) -> None:
     assert metric_value(client, "adder_requests_total", route="/predict/batch") == 0
     assert len(streamed.text.splitlines()) == 3
     streamed.close()
-    client.get("/predict/stream?query=5%2B6", buffered=True)
+    client.get("/predict/stream?query=5%2B6")
     assert metric_value(client, "adder_requests_total", route="/predict/batch", status="200", model="adder") == 1
     assert metric_value(client, "adder_requests_total", route="/predict/stream", status="200", model="adder") == 1
     assert metric_value(client, "adder_queries_total") == 3
@@ -112,7 +112,7 @@ def test_a_stream_is_counted_once_at_its_end(client: FlaskClient) -> None:
 def test_a_full_queue_and_a_passed_deadline_are_counted(tmp_path: Path) -> None:
     client = app_of(StandIn(), tmp_path, max_batch_queries=2, max_queued_queries=2).test_client()
     assert predict(client, "1+2", **{"Request-Timeout": "0.000000001"}).status_code == 504
-    client.get("/predict/stream?query=1%2B2", headers={"Request-Timeout": "1e-9"}, buffered=True)
+    client.get("/predict/stream?query=1%2B2", headers={"Request-Timeout": "1e-9"})
     assert metric_value(client, "adder_request_failures_total", model="adder", reason="deadline_exceeded") == 2
     client.application.extensions["repository"].find().batcher.queue_size = 2
     assert predict(client, "1+2").status_code == 503
@@ -202,7 +202,7 @@ def test_no_response_depends_on_the_true_sum(
     """The stand-in answers 12, and the response is the same without the comparison with 19."""
 
     def respond() -> str:
-        return client.post(path, json=body, buffered=True).text
+        return client.post(path, json=body).text
 
     response = respond()
     assert "12" in response

@@ -66,7 +66,7 @@ def test_a_refused_query_has_no_span_but_validation(app: Flask, spans: InMemoryS
 
 def test_a_stream_is_one_trace_that_ends_with_it(app: Flask, spans: InMemorySpanExporter) -> None:
     client = app.test_client()
-    client.get("/predict/stream?query=1%2B2", headers={"traceparent": TRACEPARENT}, buffered=True)
+    client.get("/predict/stream?query=1%2B2", headers={"traceparent": TRACEPARENT})
     client.get("/health/live")
     exported = by_name(spans)
     assert exported.keys() == {"GET /predict/stream", "validation", "queue", "inference", "GET /health/live"}
