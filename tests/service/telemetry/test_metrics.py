@@ -98,7 +98,7 @@ def test_queries_and_batch_sizes_are_counted(client: FlaskClient) -> None:
 
 def test_a_stream_is_counted_once_at_its_end(client: FlaskClient) -> None:
     lines = b'{"query":"1+2"}\n{"query":"1-2"}\n{"query":"3+4"}\n'
-    streamed = client.post("/predict/batch", data=lines, content_type="application/x-ndjson")
+    streamed = client.post("/predict/batch", data=lines, content_type="application/x-ndjson", buffered=False)
     assert metric_value(client, "adder_requests_total", route="/predict/batch") == 0
     assert len(streamed.text.splitlines()) == 3
     streamed.close()
