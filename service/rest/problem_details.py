@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from service.errors import EmptyBody, Invalid, Problem, ProblemDocument, http_document, to_json
 from service.rest import security
-from service.rest.media_types import HTML, JSON, PROBLEM_JSON
+from service.rest.media_types import HTML, JSON, PROBLEM_JSON, prefers_html
 from service.telemetry.records import RequestStats
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _logged(error: Exception) -> ProblemDocument:
 
 def _problem_response(document: ProblemDocument) -> Response:
     _record(document)
-    if request.accept_mimetypes.best == HTML:  # a browser's
+    if prefers_html(request):
         page = render_template("error.html", document=document, example=json.dumps(document.get("example")))
         return security.protect(Response(page, document["status"], mimetype=HTML))
     return Response(to_json(document), document["status"], mimetype=PROBLEM_JSON)

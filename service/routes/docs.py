@@ -46,13 +46,6 @@ def docs_routes(repository: Repository, settings: Settings) -> Blueprint:
         return response
 
     @routes.get("/docs/<asset>")
-    @documented(
-        "Return the style sheet or the script of /docs",
-        {"text/css": str, "text/javascript": str},
-        variables={"asset": {"enum": list(ASSETS)}},
-        problems=(404,),
-        is_cached=True,
-    )
     def docs_asset(asset: str) -> Response:
         if asset not in ASSETS:
             abort(404)

@@ -1,16 +1,17 @@
 // The page to try the service in a browser: requests /predict/stream and /explain, and shows the responses.
 
 const form = document.querySelector("#ask");
-const { query, model } = form.elements;
+const { query, model, with: other } = form.elements;
 const [problem, announcement, result] = ["#problem", "#announcement", "#result"].map((id) => document.querySelector(id));
-const [characters, summary, heatMap] = ["#characters", "#summary", "#heat-map"].map((id) => document.querySelector(id));
+const [answers, comparison, heatMap] = ["#answers", "#comparison", "#heat-map"].map((id) => document.querySelector(id));
 
 let current = new AbortController();
 let example = query.defaultValue; // of the selected model
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  history.replaceState(null, "", `?${new URLSearchParams(new FormData(form))}`);
+  const fields = [...new FormData(form)].filter(([, value]) => value !== "");
+  history.replaceState(null, "", `?${new URLSearchParams(fields)}`);
   ask();
 });
 
@@ -29,6 +30,8 @@ model.addEventListener("change", () => {
   if (!result.hidden) ask();
 });
 
+other.addEventListener("change", ask);
+
 document.querySelector("#copy").addEventListener("click", async () => {
   const command = document.querySelector("#curl");
   let message = "Copied.";
@@ -41,35 +44,62 @@ document.querySelector("#copy").addEventListener("click", async () => {
   document.querySelector("#copied").textContent = message;
 });
 
-/** Return the form as a request body. */
-function requestBody() {
-  const [name, version] = model.value.split("/");
+/** Return the query as a request body, for the version that is selected in a field. */
+function requestBody(field = model) {
+  const [name, version] = field.value.split("/");
   return { query: query.value, model: name, version: Number(version) };
 }
 
-/** Send the query, show each character of the answer as it arrives, and then the explanation. */
+/** Send the query to each selected version, show the answers as they arrive, and then the explanation of the first. */
 async function ask() {
   current.abort();
   current = new AbortController();
   const { signal } = current;
-  const body = requestBody();
-  const started = performance.now();
+  const fields = other.value ? [model, other] : [model];
   let complete = false;
   showProblem("");
   try {
-    const response = await post("/predict/stream", body, signal);
-    startAnswer(body.query);
-    for await (const { name, data } of events(response)) {
-      if (name === "problem") throw new Error(data.detail);
-      if (name === "character") characters.append(characterItem(data));
-      if (name === "done") showPrediction(data, performance.now() - started);
-      complete = name === "done";
-    }
-    if (!complete) throw new Error("The stream ended before the answer was complete: try again.");
-    showExplanation(await (await post("/explain", body, signal)).json());
+    const streams = fields.map((field) => post("/predict/stream", requestBody(field), signal));
+    for (const stream of streams) stream.catch(() => {}); // the first problem is shown
+    const responses = await Promise.all(streams);
+    startAnswers(query.value);
+    const shown = await Promise.all(responses.map((response, index) => showAnswer(response, fields[index])));
+    complete = true;
+    compare(shown);
+    showExplanation(await (await post("/explain", requestBody(), signal)).json());
   } catch (error) {
     if (!signal.aborted) showProblem(error.message, complete);
   }
+}
+
+/** Show each character of an answer as it arrives, and then its figures. Returns its section of the page. */
+async function showAnswer(response, field) {
+  const started = performance.now();
+  const option = field.selectedOptions[0];
+  answers.append(document.querySelector("#answer").content.cloneNode(true));
+  const section = answers.lastElementChild;
+  section.querySelector("h2").textContent = `Answer of ${option.text}`;
+  for await (const { name, data } of events(response)) {
+    if (name === "problem") throw new Error(data.detail);
+    if (name === "character") section.querySelector(".characters").append(characterItem(data));
+    if (name === "done") {
+      showPrediction(section, data, trueAnswer(data.query, option.dataset), performance.now() - started);
+      return section;
+    }
+  }
+  throw new Error("The stream ended before the answer was complete: try again.");
+}
+
+/** Work out the right answer to a query, if the task of the model says how; null if not. */
+function trueAnswer(text, { truth, pattern, answerLength }) {
+  if (truth !== "sum") return null;
+  let match = null;
+  try {
+    match = new RegExp(`^(?:${pattern})$`).exec(text);
+  } catch { /* the pattern is Python's, and may use more than JavaScript has */ }
+  if (match === null) return null;
+  const numbers = match.slice(1).filter((group) => /^[0-9]+$/.test(group)).map(BigInt);
+  return String(numbers.reduce((sum, number) => sum + number, 0n)).slice(-answerLength);
 }
 
 /** Send a request. Returns the response; throws an error with the detail of the problem document. */
@@ -119,23 +149,43 @@ function showQuery(text) {
   tiles.replaceChildren(...[...text].map((character) => element("span", "tile", character)));
 }
 
-/** Show the query as it was typed, above an empty answer. */
-function startAnswer(text) {
+/** Show the query as it was typed, above no answer. */
+function startAnswers(text) {
   showQuery(text);
-  characters.replaceChildren();
-  summary.textContent = announcement.textContent = "";
+  answers.replaceChildren();
+  comparison.textContent = announcement.textContent = "";
   heatMap.hidden = true;
   result.hidden = false;
 }
 
-/** Show the query as the model has read it, and the figures of the answer. */
-function showPrediction({ query, answer, confidence, model }, milliseconds) {
+/** Show the query as the model has read it, whether its answer is right, and the figures of the answer. */
+function showPrediction(section, { query, answer, confidence, model }, right, milliseconds) {
   showQuery(query);
-  const by = `${model.name}, version ${model.version}`;
   const percentage = percent(confidence);
-  summary.textContent = `Confidence ${percentage}, by ${by}, in ${milliseconds.toFixed(0)} ms.`;
-  announcement.textContent = `The model answers ${query} with ${answer || "nothing"}, confidence ${percentage}.`;
+  const by = `${model.name}, version ${model.version}`;
+  section.querySelector(".summary").textContent = `Confidence ${percentage}, by ${by}, in ${milliseconds.toFixed(0)} ms.`;
+  let sentence = `The model answers ${query} with ${answer || "nothing"}, confidence ${percentage}.`;
+  if (right !== null) {
+    const verdict = section.querySelector(".verdict");
+    verdict.textContent = answer === right ? `Right: the true answer is ${right}.` : `Wrong: the true answer is ${right}.`;
+    verdict.hidden = false;
+    section.classList.add(answer === right ? "right" : "wrong");
+    sentence += ` ${verdict.textContent}`;
+  }
+  announcement.textContent += ` ${sentence}`;
   result.firstElementChild.scrollIntoView({ block: "nearest" });
+}
+
+/** Mark where the answers of two versions differ. */
+function compare([first, second]) {
+  if (!second) return;
+  const tiles = [first, second].map((section) => [...section.querySelectorAll(".character > .tile")]);
+  const places = [...Array(Math.max(...tiles.map((each) => each.length))).keys()];
+  const different = places.filter((place) => tiles[0][place]?.textContent !== tiles[1][place]?.textContent);
+  for (const place of different) for (const each of tiles) each[place]?.classList.add("differs");
+  const named = different.map((place) => place + 1).join(", ");
+  comparison.textContent = different.length ? `The answers differ, at character ${named}.` : "The answers are the same.";
+  announcement.textContent += ` ${comparison.textContent}`;
 }
 
 /** Create the list item of a character of the answer, with its probability and its runners-up. */
@@ -218,13 +268,20 @@ function showModel() {
   const { dataset } = model.selectedOptions[0];
   example = dataset.example;
   document.querySelector("#hint").textContent = dataset.hint;
-  for (const card of document.querySelectorAll(".model")) card.hidden = card.dataset.model !== model.value;
   showCommand();
 }
 
+/** Select the version that the address names. Returns a sentence if it is not served. */
+function select(field, named) {
+  if (named === null) return "";
+  if ([...field.options].some(({ value }) => value === named)) field.value = named;
+  return field.value === named ? "" : `No model ${named} is served: ${field.selectedOptions[0].text} is selected. `;
+}
+
 const parameters = new URLSearchParams(location.search);
-if ([...model.options].some(({ value }) => value === parameters.get("model"))) model.value = parameters.get("model");
+const unknown = select(model, parameters.get("model")) + select(other, parameters.get("with"));
 query.value = parameters.get("query") ?? model.selectedOptions[0].dataset.example;
 document.querySelector("#copy").hidden = false;
 showModel();
-if (parameters.has("query")) ask();
+ask();
+document.querySelector("#unknown").textContent = unknown;

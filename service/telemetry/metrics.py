@@ -1,10 +1,11 @@
 """Prometheus metrics: of requests, of each model version, and of the workers."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 
 from service.errors import ClientDisconnected, DeadlineExceeded, InferenceError, Problem, QueueFull
 from service.models.artifact import Artifact
@@ -21,6 +22,15 @@ DURATION_BUCKETS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25
 BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 FAILURES = (QueueFull, DeadlineExceeded, ClientDisconnected, InferenceError)
 MODEL = ("model", "version")
+
+
+class MetricTable(NamedTuple):
+    """A metric, as the page shows it."""
+
+    name: str
+    help: str
+    head: list[str]
+    rows: list[list[str]]
 
 
 class Metrics:
@@ -98,11 +108,36 @@ class Metrics:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # prometheus_client's, for a version that is none
             encode, content_type = choose_encoder("")
+        return encode(self._all_workers()), content_type
+
+    def tables(self) -> list[MetricTable]:
+        """Return the metrics of all workers as tables; of a histogram, the number of values and their mean."""
+        return [_table(family) for family in self._all_workers().collect() if family.samples]
+
+    def _all_workers(self) -> CollectorRegistry:
         registry = all_workers()
         if registry is None:
-            return encode(self._registry), content_type
+            return self._registry
         registry.register(self._processes)
-        return encode(registry), content_type
+        return registry
+
+
+def _table(family: Metric) -> MetricTable:
+    is_histogram = family.type == "histogram"
+    names = sorted({name for sample in family.samples for name in sample.labels} - {"le"})
+    rows: dict[tuple[str, ...], dict[str, float]] = {}
+    for sample in family.samples:
+        if not sample.name.endswith(("_created", "_bucket")):
+            figures = rows.setdefault(tuple(sample.labels.get(name, "") for name in names), {})
+            figures[sample.name.removeprefix(family.name)] = sample.value
+    if not is_histogram:
+        cells = [[*labels, f"{value:g}"] for labels, figures in rows.items() for value in figures.values()]
+        return MetricTable(family.name, family.documentation, [*names, "value"], cells)
+    means = [
+        [*labels, f"{figures['_count']:g}", f"{figures['_sum'] / max(1, figures['_count']):.4g}"]
+        for labels, figures in rows.items()
+    ]
+    return MetricTable(family.name, family.documentation, [*names, "count", "mean"], means)
 
 
 class RequestMetrics:

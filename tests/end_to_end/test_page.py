@@ -53,7 +53,7 @@ def ask(page: Page, query: str) -> None:
 
 
 def shown_answer(page: Page) -> str:
-    tiles = page.locator("#characters .tile").all_text_contents()
+    tiles = page.locator(".characters .tile").all_text_contents()
     return "".join(tile for tile in tiles if tile != "end")
 
 
@@ -81,7 +81,8 @@ def test_a_query_shows_the_whole_response(service: Service, visit: Open) -> None
         assert item.locator(".runners-up b").all_text_contents() == others
         assert item.locator(".probability").all_text_contents() == probabilities
     by = f"by adder, version {response['model']['version']}"
-    expect(page.locator("#summary")).to_contain_text(f"Confidence {as_percent(response['confidence'])}, {by}")
+    expect(page.locator(".summary")).to_contain_text(f"Confidence {as_percent(response['confidence'])}, {by}")
+    expect(page.locator(".verdict")).to_have_text("Right: the true answer is 1003.")
     expect(page.get_by_role("status").first).to_contain_text(f"The model answers 417+586 with {response['answer']}")
     assert page.locator(".query .tile").all_text_contents() == list("417+586")
 
@@ -110,11 +111,13 @@ def test_the_heat_map_is_a_table_of_the_explanation(service: Service, visit: Ope
 
 def test_a_wrong_answer_is_shown_unchanged(service: Service, visit: Open) -> None:
     page = visit()
-    page.get_by_role("combobox").select_option("adder, version 1")
+    page.get_by_label("Model").select_option("adder, version 1")
     ask(page, "0+0")
+    expect(page.locator(".verdict")).to_have_text("Wrong: the true answer is 0.")
     answer = service.post("/predict", {"query": "0+0", "model": "adder", "version": 1}).json()["answer"]
     assert shown_answer(page) == answer == "8"
     assert page.url.endswith("/?query=0%2B0&model=adder%2F1")
+    expect(page.get_by_role("status").first).to_contain_text("Wrong: the true answer is 0.")
     share = page.locator(".character").first.evaluate(
         "item => item.querySelector('.likely').style.getPropertyValue('--share')"
     )
@@ -154,7 +157,7 @@ CHARACTER = 'event: character\ndata: {"character":"%s","probability":0.5,"runner
 def test_each_character_is_shown_when_it_arrives(visit: Open) -> None:
     page = visit("/?query=1%2B2", script=BY_HAND)
     first, second = CHARACTER % "7", CHARACTER % "9"
-    tiles = page.locator("#characters .tile")
+    tiles = page.locator(".characters .tile")
     page.evaluate("send", first + second[:30])
     expect(tiles).to_have_text(["7"])
     page.evaluate("send", second[30:])
@@ -172,10 +175,10 @@ def test_the_keyboard_alone_is_enough(visit: Open) -> None:
         focused = page.locator(":focus")
         expect(focused).to_have_css("outline-style", "solid")
         reached.append(focused.evaluate("at => at.id || at.className || at.textContent.trim()"))
-    assert reached == ["home", "API", "Models", "Metrics", "query", "model", "Ask", "scroll", "copy", "0+0"]
+    assert reached == ["home", "API", "Models", "Metrics", "query", "model", "with", "Ask", "scroll", "copy"]
+    page.locator("#query").fill("5+5")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("textbox")).to_have_value("0+0")
-    expect(page.locator("#summary")).to_contain_text("Confidence")
+    expect(page.locator(".verdict")).to_have_text("Right: the true answer is 10.")
 
 
 def test_a_phone_needs_no_horizontal_scrolling(visit: Open) -> None:
@@ -185,15 +188,55 @@ def test_a_phone_needs_no_horizontal_scrolling(visit: Open) -> None:
         "[...document.querySelectorAll('html, .scroll')].map(each => each.scrollWidth - each.clientWidth)"
     )
     assert wide == [0, 0]
-    expect(page.locator("#characters")).to_be_in_viewport()
+    expect(page.locator(".characters")).to_be_in_viewport()
+    lines = page.locator(".runners-up li, .likely")
+    assert lines.evaluate_all("lines => lines.every(line => line.scrollWidth <= line.clientWidth)")
+    # Each is one line, and none is cut: a character and its probability are beside each other.
+    heights = page.locator(".runners-up li").evaluate_all("lines => lines.map(line => line.clientHeight)")
+    assert max(heights) < 30
+
+
+def test_the_page_answers_its_first_query_when_it_opens(visit: Open) -> None:
+    page = visit()
+    expect(page.get_by_role("textbox")).to_have_value("123+456")
+    expect(page.locator(".verdict")).to_have_text("Right: the true answer is 579.")
+    assert shown_answer(page) == "579"
+
+
+def test_two_versions_are_compared(service: Service, visit: Open) -> None:
+    page = visit("/?query=0%2B0&model=adder%2F1")
+    expect(page.locator(".verdict")).to_have_text("Wrong: the true answer is 0.")
+    newest = max(model["version"] for model in service.get("/models").json()["models"] if model["name"] == "adder")
+    page.get_by_label("Compare with").select_option(f"adder, version {newest}")
+    expect(page.locator(".answer h2")).to_have_text(
+        ["Answer of adder, version 1", f"Answer of adder, version {newest}"]
+    )
+    expect(page.locator(".verdict")).to_have_text(["Wrong: the true answer is 0.", "Right: the true answer is 0."])
+    expect(page.locator("#comparison")).to_have_text("The answers differ, at character 1.")
+    expect(page.locator(".differs")).to_have_count(2)
+    ask(page, "12+30")
+    assert page.url.endswith(f"/?query=12%2B30&model=adder%2F1&with=adder%2F{newest}")
+    page.reload()
+    expect(page.locator(".verdict")).to_have_count(2)
+
+
+def test_the_true_answer_of_another_task_is_its_own(visit: Open) -> None:
+    page = visit("/?query=17%2B5&model=last-digit%2F1")
+    expect(page.locator(".verdict")).to_have_text("Right: the true answer is 2.")
+
+
+@pytest.mark.parametrize("field", ["model", "with"])
+def test_a_model_that_is_not_served_is_named(visit: Open, field: str) -> None:
+    page = visit(f"/?{field}=nope")
+    expect(page.locator("#unknown")).to_contain_text("No model nope is served")
+    expect(page.locator(".verdict")).to_have_text("Right: the true answer is 579.")
 
 
 def test_each_model_has_its_figures_and_images(service: Service, visit: Open) -> None:
     page = visit()
+    page.get_by_role("link", name="Models").click()
     for model in service.get("/models").json()["models"]:
-        page.get_by_role("combobox").select_option(f"{model['name']}/{model['version']}")
-        [card] = [card for card in page.locator(".model").all() if card.is_visible()]
-        expect(card).to_contain_text(f"The model: {model['name']}, version {model['version']}")
+        card = page.get_by_role("region", name=f"{model['name']}, version {model['version']}")
         expect(card.locator("dd").first).to_have_text(f"{model['evidence']['domain']['wrong']:,}")
         for image in card.locator("img").all():
             image.scroll_into_view_if_needed()
@@ -220,8 +263,12 @@ def test_axe_finds_no_violation(visit: Open, scheme: str) -> None:
 
 def test_without_javascript_curl_and_figures_are_shown(service: Service, visit: Open) -> None:
     page = visit(java_script_enabled=False)
+    expect(page.locator("#result")).to_be_hidden()
     expect(page.locator("#curl")).to_contain_text(f"curl -s {service.url}/predict -H 'content-type: application/json'")
-    assert len(page.get_by_role("region").all()) == 1 + len(service.get("/models").json()["models"])
+    page.get_by_role("link", name="Models").click()
+    expect(page.get_by_role("region")).to_have_count(len(service.get("/models").json()["models"]))
+    page.get_by_role("link", name="Metrics", exact=True).click()
+    expect(page.get_by_role("region", name="adder_workers", exact=True).get_by_role("cell")).to_have_text("2")
 
 
 def test_swagger_lists_every_route_and_executes_one(service: Service, visit: Open) -> None:
@@ -229,14 +276,18 @@ def test_swagger_lists_every_route_and_executes_one(service: Service, visit: Ope
     paths = service.get("/openapi.json").json()["paths"]
     expect(page.locator(".opblock")).to_have_count(sum(len(methods) for methods in paths.values()))
     predict = page.locator("#operations-predict-post_predict")
-    predict.locator(".opblock-summary-control").click()
+    expect(predict).to_be_in_viewport()  # it is open
     predict.get_by_role("button", name="Execute").click()
     answered = predict.locator(".live-responses-table .response")
     expect(answered.locator(".response-col_status")).to_contain_text("200")
     expect(answered.locator(".response-col_description")).to_contain_text('"answer": "579"')
 
+    expect(page.get_by_text("/static/")).to_have_count(0)
+    page.get_by_role("link", name="neural-adder").click()
+    expect(page.get_by_role("heading", name="Ask a model")).to_be_visible()
 
-@pytest.mark.parametrize("path", ["/problems", "/problems/invalid"])
-def test_the_pages_of_problems_are_accessible(visit: Open, path: str) -> None:
+
+@pytest.mark.parametrize("path", ["/problems", "/problems/invalid", "/models", "/metrics", "/predict", "/nothing"])
+def test_the_other_pages_are_accessible(visit: Open, path: str) -> None:
     found = Axe().run(visit(path))
     assert found.violations_count == 0, found.generate_report()

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 def test_the_page_loads_only_files_of_the_service(client: FlaskClient) -> None:
     page = client.get("/docs").text
     paths = re.findall(r'(?:src|href)="([^"]+)"', page)
-    assert len(paths) == 4
+    assert len(paths) == 5
     for path in paths:
         assert client.get(path, buffered=True).status_code == 200, path
     assert "://" not in page

@@ -1,7 +1,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8,application/x;v=b3;q=0.7"
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 PNG = b"\x89PNG\r\n\x1a\n a picture"
 
 
@@ -41,32 +43,55 @@ def assert_revalidated(client: FlaskClient, path: str) -> None:
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_the_page_shows_the_model_with_its_figures(pictured: FlaskClient) -> None:
-    response = pictured.get("/")
+def test_the_page_offers_the_models_with_their_tasks(client: FlaskClient) -> None:
+    response = client.get("/")
     assert (response.status_code, response.content_type) == (200, "text/html; charset=utf-8")
     for shown in [
         '<option value="adder/1" data-example="123+456" data-hint="two whole numbers',
+        'data-truth="sum" data-answer-length="4"',
         'Write <span id="hint">two whole numbers with one &#39;+&#39; between them',
+        'value="123+456"',
+        "curl -s http://localhost/predict",
+    ]:
+        assert shown in response.text
+
+
+def test_the_page_of_models_shows_their_figures(pictured: FlaskClient) -> None:
+    response = pictured.get("/models", headers=BROWSER)
+    assert (response.status_code, response.content_type) == (200, "text/html; charset=utf-8")
+    assert response.headers["Vary"] == "Accept"
+    for shown in [
         "Each answer is compared with the sum of the numbers",
         "engine <code>litert</code>",
-        'value="123+456"',
         SHA256,
         "wrong answers, out of all 4 queries</dt>\n      <dd>2</dd>",
         "<dd>50.0000%</dd>",
         "<dd>0.250000</dd>",
         '<a href="/?query=1%2B2&amp;model=adder%2F1">1+2</a>',
         'src="/models/adder/1/wrong_shares.png" alt="Where &lt;it&gt; is wrong"',
-        "curl -s http://localhost/predict",
+        "curl http://localhost/models",
     ]:
         assert shown in response.text
+    assert pictured.get("/models").mimetype == "application/json"
 
 
-def test_the_page_shows_that_a_model_is_not_evaluated(client: FlaskClient) -> None:
-    assert "This version has not been evaluated: its accuracy is unknown." in client.get("/").text
-    assert "<img" not in client.get("/").text
+def test_the_page_of_models_shows_that_one_is_not_evaluated(client: FlaskClient) -> None:
+    page = client.get("/models", headers=BROWSER).text
+    assert "This version has not been evaluated: its accuracy is unknown." in page
+    assert "<img" not in page
 
 
-@pytest.mark.parametrize("path", ["/", "/static/page.js", "/models/adder/1/wrong_shares.png"])
+def test_the_page_of_metrics_shows_counts_and_means(client: FlaskClient) -> None:
+    for query in ("1+2", "3+4", "x"):
+        client.post("/predict", json={"query": query})
+    page = client.get("/metrics", headers=BROWSER).text
+    text = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    assert "adder_requests Requests. model route status version value adder /predict 200 1 2 /predict 422 1" in text
+    assert re.search(r"adder_batch_size [^.]*\. model version count mean adder 1 2 1 ", text)
+    assert client.get("/metrics").mimetype == "text/plain"
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/models", "/models/adder/1/wrong_shares.png"])
 def test_a_page_has_security_headers_and_is_revalidated(pictured: FlaskClient, path: str) -> None:
     assert_protected(pictured.get(path, buffered=True))
     assert_revalidated(pictured, path)
