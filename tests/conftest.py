@@ -83,6 +83,8 @@ def barely_trained(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) 
     artifacts = tmp_path_factory.mktemp("artifacts")
     exported = run_training_process("export", checkpoints, "--artifacts", artifacts, "--name", "adder")
     assert exported.returncode == 0, exported.stderr
+    for stage in ("tracing the signatures", "converting the SavedModel", "comparing the engines"):
+        assert f"\n{stage}" in f"\n{exported.stderr}"  # what takes long is announced
     return artifacts / "adder" / "1"
 
 

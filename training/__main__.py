@@ -3,7 +3,6 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -53,7 +52,9 @@ task_option = click.option(
 )
 
 
-RECIPE_OPTIONS = ("task", "network", "cell", "epochs", "examples", "batch_size", "seed")
+# By the option, the field of the recipe.
+RECIPE_FIELDS = {name: name for name in ("task", "cell", "epochs", "examples", "batch_size", "seed")}
+RECIPE_FIELDS["network"] = "architecture"
 
 
 class TrainOptions(TypedDict):
@@ -94,12 +95,16 @@ def train(
 ) -> None:
     """Train a network with checkpoints in the folder CHECKPOINTS, or resume the training in it.
 
-    Without options, a training in CHECKPOINTS is resumed with its own.
+    A training in CHECKPOINTS is resumed with its own options. With more --epochs it is extended, also behind its end:
+    the learning rate goes on as in a training of so many epochs.
     """
-    if (checkpoints / "recipe.json").exists() and not _typed(context, RECIPE_OPTIONS):
+    if (checkpoints / "recipe.json").exists():
         from training import fit
 
-        fit.fit(read_recipe(checkpoints), checkpoints, tensorboard)
+        recipe, typed = read_recipe(checkpoints), _typed_fields(context)
+        if typed:
+            recipe = recipe.model_copy(update=typed | {"command": typed_command()})
+        fit.fit(recipe, checkpoints, tensorboard)
         return
     if cell is not None and cell not in CELLS[network]:
         raise click.BadParameter(f"{network} supports {', '.join(CELLS[network])}", param_hint="--cell")
@@ -183,9 +188,14 @@ def report(artifact: Path, task: Task | None) -> None:
     click.echo(report.report(artifact, task))
 
 
-def _typed(context: click.Context, options: Iterable[str]) -> bool:
-    """Whether the user typed one of the options."""
-    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options)
+def _typed_fields(context: click.Context) -> dict[str, Any]:
+    """The fields of the recipe that the user typed."""
+    typed = {
+        field: context.params[option]
+        for option, field in RECIPE_FIELDS.items()
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+    }
+    return typed | ({"task": typed["task"].name} if "task" in typed else {})
 
 
 def typed_command() -> str:

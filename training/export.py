@@ -91,6 +91,7 @@ class _Export:
             engines: dict[str, Engine] = {"the SavedModel": SavedModelEngine(unfinished, self._task)}
             if has_litert_files(unfinished):
                 engines["LiteRT"] = LiteRTEngine(unfinished, self._task)
+            _report("comparing the engines with the network")
             check(self._network, self._task, self._reverse_queries, engines)
             write_samples(self._task, unfinished)
             metadata = self._metadata(recipe, epochs, engines["the SavedModel"])
@@ -131,9 +132,11 @@ def save(network: keras.Model, architecture: str, task: Task, reverse_queries: b
     If LiteRT cannot run the layers of a network that was trained elsewhere, print it to stderr and write no LiteRT
     files. Raises TrainingError if the network is one of ours.
     """
+    _report("tracing the signatures of the SavedModel")
     holder = tf.Module()
     holder.weights = [weight.value for weight in network.weights]
     tf.saved_model.save(holder, str(folder), signatures=signatures_of(network, architecture, task, reverse_queries))
+    _report("converting the SavedModel to LiteRT")
     try:
         for file, names in SIGNATURES.items():
             converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=names)
@@ -149,6 +152,11 @@ def save(network: keras.Model, architecture: str, task: Task, reverse_queries: b
             "SavedModel",
             file=sys.stderr,
         )
+
+
+def _report(stage: str) -> None:
+    """Print what takes the next seconds to stderr: the command prints the artifact to stdout."""
+    print(f"{stage} ...", file=sys.stderr, flush=True)
 
 
 def _run_litert(engine: LiteRTEngine, queries: Texts) -> None:

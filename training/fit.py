@@ -45,10 +45,10 @@ def fit(recipe: Recipe, folder: Path, tensorboard: bool = False) -> None:
     network = new_network(recipe, task, total_steps)  # raises before the folder is claimed
     with _claim_folder(folder, recipe):
         if checkpoint_file(folder).exists():
-            network = read_checkpoint(folder)
+            _restore(network, read_checkpoint(folder))
         epochs = read_epochs(folder, finished_epochs(recipe, network))
         if len(epochs) == recipe.epochs:
-            print(f"the training in {folder} is finished: export it, or train into another folder")
+            print(f"the training in {folder} is finished: export it, add --epochs, or train into another folder")
             return
         # Off a terminal only the lines of the epochs are printed.
         bar = tqdm(total=total_steps, unit="step", desc=recipe.architecture, disable=None)
@@ -74,6 +74,7 @@ def _train(
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
     """Train all epochs behind `epochs`, save and append each, and write a line about it."""
+    write("compiling the first step: it takes up to a minute")
     task, architecture = find_task(recipe.task), ARCHITECTURES[recipe.architecture]
     inputs, answers = encode(task, queries), task.tokenize_answers(task.answers(queries))  # (N, Q), (N, T)
     for epoch in range(len(epochs), recipe.epochs):
@@ -108,6 +109,14 @@ def new_network(recipe: Recipe, task: Task, total_steps: int) -> keras.Model:
         jit_compile=True,
     )
     return network
+
+
+def _restore(network: keras.Model, saved: keras.Model) -> None:
+    """Copy the weights and the state of the optimizer. The network keeps its schedule, which may have more steps."""
+    network.optimizer.build(network.trainable_variables)
+    own, stored = ([*each.weights, *each.optimizer.variables] for each in (network, saved))
+    for variable, value in zip(own, stored, strict=True):
+        variable.assign(value)
 
 
 def encode(task: Task, queries: Texts, reverse: bool = True) -> Tokens:
@@ -195,7 +204,7 @@ def _callbacks(
 @contextmanager
 def _claim_folder(folder: Path, recipe: Recipe) -> Iterator[None]:
     """Keep other trainings out of `folder` by a lock, which ends with the process at the latest. Write the recipe of a
-    new training, or compare it with the recipe of the training in `folder`."""
+    new training, or compare it with the recipe of the training in `folder`, which it can extend."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
@@ -203,7 +212,11 @@ def _claim_folder(folder: Path, recipe: Recipe) -> Iterator[None]:
         except BlockingIOError as error:
             raise TrainingError(f"another process trains in {folder}: wait for it, or use another folder") from error
         if (folder / "recipe.json").exists():
-            _require_same(read_recipe(folder), recipe, folder)
+            existing = read_recipe(folder)
+            _require_same(existing, recipe, folder)
+            if recipe.epochs > existing.epochs:
+                both = recipe.model_copy(update={"command": f"{existing.command} && {recipe.command}"})
+                write_atomically(folder / "recipe.json", both.model_dump_json(indent=2) + "\n")
         elif checkpoint_file(folder).exists():
             raise TrainingError(f"{folder} contains a checkpoint without recipe.json: use another folder, or remove it")
         else:
@@ -212,10 +225,14 @@ def _claim_folder(folder: Path, recipe: Recipe) -> Iterator[None]:
 
 
 def _require_same(existing: Recipe, recipe: Recipe, folder: Path) -> None:
-    origin = {"command", "git_commit"}
-    if existing.model_dump(exclude=origin) != recipe.model_dump(exclude=origin):
+    may_differ = {"command", "git_commit", "epochs"}
+    if existing.model_dump(exclude=may_differ) != recipe.model_dump(exclude=may_differ):
         raise TrainingError(
             f"{folder} contains another training (`{existing.command}`): use another folder, or remove it"
+        )
+    if recipe.epochs < existing.epochs:
+        raise TrainingError(
+            f"{folder} contains a training of {existing.epochs} epochs: ask for more, or train into another folder"
         )
 
 

@@ -48,6 +48,7 @@ def uninterrupted(trained: tuple[Path, object]) -> Path:
 def test_train_prints_loss_accuracy_and_progress(trained: tuple[Path, Any]) -> None:
     _, training = trained
     assert training.returncode == 0
+    assert training.stdout.startswith("compiling the first step: it takes up to a minute\nepoch 1/4: loss")
     assert "epoch 4/4: loss 2." in training.stdout
     assert "validation exact-match 0." in training.stdout
     assert training.stderr == ""  # no progress bar off a terminal
@@ -136,8 +137,34 @@ def test_train_writes_a_tensorboard_log(uninterrupted: Path) -> None:
 
 def test_train_leaves_a_finished_training_unchanged(uninterrupted: Path) -> None:
     before = fit.checkpoint_file(uninterrupted).read_bytes()
-    assert run_training("train", uninterrupted, *SHORT).stdout.endswith("export it, or train into another folder\n")
+    for options in ([], SHORT, ["--epochs", 4]):
+        again = run_training("train", uninterrupted, *options)
+        assert again.stdout.endswith("is finished: export it, add --epochs, or train into another folder\n")
     assert fit.checkpoint_file(uninterrupted).read_bytes() == before
+
+
+def test_a_finished_training_is_extended_by_more_epochs(uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
+    before = weights(tmp_path)
+    extended = run_training("train", tmp_path, "--epochs", 6)
+    assert re.findall(r"^epoch (\d/\d)", extended.stdout, re.MULTILINE) == ["5/6", "6/6"]
+    assert weights(tmp_path) != before
+    recipe = read_recipe(tmp_path)
+    assert (recipe.epochs, recipe.examples) == (6, 2048)
+    first, second = recipe.command.split(" && ")
+    assert first == read_recipe(uninterrupted).command
+    assert second.endswith("--epochs 6")
+    assert len(fit.read_epochs(tmp_path, 6)) == 6
+    network = fit.read_checkpoint(tmp_path)
+    assert float(network.optimizer.learning_rate) == pytest.approx(0, abs=1e-9)  # the end of a schedule of six
+    assert "is finished" in run_training("train", tmp_path).stdout
+
+
+def test_fewer_epochs_than_before_are_refused(uninterrupted: Path) -> None:
+    refused = run_training("train", uninterrupted, "--epochs", 3)
+    assert refused.stderr == (
+        f"error: {uninterrupted} contains a training of 4 epochs: ask for more, or train into another folder\n"
+    )
 
 
 def test_train_refuses_an_unsupported_cell(tmp_path: Path) -> None:
