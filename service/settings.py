@@ -89,8 +89,8 @@ class Settings(BaseSettings):
     max_queued_queries: int = Field(
         16_384,
         ge=1,
-        description="Queries in the queue of a model in each worker, and in the batches that a worker reads and answers "
-        "at once; more get 503.",
+        description="Queries in the queue of a model in each worker, and in the batches that a worker reads and "
+        "answers at once; more get 503.",
     )
     deadline_seconds: float = Field(
         10, gt=0, le=3600, description="Seconds that a request waits for the model, at most; then 504."
