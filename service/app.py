@@ -9,7 +9,8 @@ from werkzeug.routing import IntegerConverter
 from service.models.artifact import Artifact
 from service.models.native_stderr import capture_stderr
 from service.models.repository import Repository
-from service.rest import admission, cors, problem_details
+from service.rest import cors, problem_details
+from service.rest.admission import LargeRequests
 from service.routes.docs import docs_routes
 from service.routes.explain import explain_routes
 from service.routes.health import health_routes
@@ -45,14 +46,14 @@ def create_app(
     repository = app.extensions["repository"] = Repository(
         settings, load, metrics.observe_model, metrics.observe_skipped
     )
-    observers = app.extensions["request_observers"] = [metrics.observe_request]
+    # The body that names the model is not read yet: a refusal counts as one of the default model.
+    large = LargeRequests(settings, lambda problem: repository.find().observer.failed(problem))
+    observers = app.extensions["request_observers"] = [metrics.observe_request, large.leave]
     if settings.access_log:
         observers.append(access_logger())
-    middleware.register(app, observers)
+    middleware.register(app, observers, large.enter)
     problem_details.register(app)
     cors.register(app, settings.cors_origins)
-    # The body that names the model is not read: the refusal counts as one of the default model.
-    admission.register(app, settings, lambda problem: repository.find().observer.failed(problem))
     app.register_blueprint(predict_routes(repository, settings))
     app.register_blueprint(stream_routes(repository, settings))
     app.register_blueprint(explain_routes(repository, settings))

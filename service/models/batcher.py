@@ -239,8 +239,9 @@ class Batcher:
                     entry.queue_seconds = now - entry.arrived
                 room -= self._take_queries(entry, min(room, FAIR_QUERIES))
                 batch.append(entry)
-        for entry in batch if room else ():
-            room -= self._take_queries(entry, room)
+        for entry in batch:
+            if room and entry.taken < len(entry.queries):
+                room -= self._take_queries(entry, room)
         return batch
 
     def _take_queries(self, entry: _QueueEntry, most: int) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Flask, g, request
 from gevent.event import Event
 
 from service.errors import ClientDisconnected, Problem, QueueFull
@@ -18,11 +17,14 @@ from service.models.batcher import NO_LIMITS, WaitLimits
 from service.rest.connection import request_context
 from service.rest.media_types import LINE_TYPES
 from service.settings import Settings
+from service.telemetry.records import RequestStats
 
 QUERY_BYTES = 6  # of a body, at least: `"1+1",`
 COMPRESSION = 4  # of a body of queries in gzip, about
 UNKNOWN_QUERIES = 1024  # of a body in chunks, whose length is not known before its end
 SMALL_QUERIES = 64  # about one call of the model: not worth a wait
+
+TICKET = "adder.ticket"  # of an admitted request, in its environ
 
 PATIENCE_SECONDS = 2.0  # that a request waits for its turn before it is refused
 REFUSAL_SECONDS = 0.005  # between two refusals: clients that come back at once do not get the worker's time
@@ -119,30 +121,35 @@ def _lease_end(ticket: Ticket) -> float:
     return math.inf if ticket.is_received() else ticket.since + LEASE_SECONDS
 
 
-def register(app: Flask, settings: Settings, observe: Callable[[Problem], object]) -> None:
-    """Admit each large request of `app` before its route is called. `observe` receives each refusal."""
-    admission = Admission(settings.max_queued_queries)
+class LargeRequests:
+    """Admits each large request before its route is called."""
 
-    def enter() -> None:
-        queries = min(_most_queries(request.environ), settings.max_batch_queries)
-        if queries <= SMALL_QUERIES or request.mimetype in LINE_TYPES:  # lines are read as they are answered
+    def __init__(self, settings: Settings, observe: Callable[[Problem], object]) -> None:
+        """`observe` receives each refusal."""
+        self._admission = Admission(settings.max_queued_queries)
+        self._settings = settings
+        self._observe = observe
+
+    def enter(self, stats: RequestStats) -> None:
+        """Return when the current request is admitted, at once if it is small. Raises as `Admission.enter` does, and
+        BadHeader."""
+        queries = min(_most_queries(stats.request.environ), self._settings.max_batch_queries)
+        if queries <= SMALL_QUERIES or stats.request.mimetype in LINE_TYPES:  # lines are read as they are answered
             return
         context = request_context()
-        seconds = min(context.limits.timeout_seconds, settings.deadline_seconds)
+        seconds = min(context.limits.timeout_seconds, self._settings.deadline_seconds)
+        limits = context.limits._replace(timeout_seconds=seconds)
         try:
-            limits, stats = context.limits._replace(timeout_seconds=seconds), context.stats
-            g.ticket = admission.enter(queries, limits, lambda: stats.queries > 0)
+            stats.request.environ[TICKET] = self._admission.enter(queries, limits, lambda: stats.queries > 0)
         except Problem as problem:
-            observe(problem)
+            self._observe(problem)
             raise
         context.extend_deadline()
 
-    def leave(_error: BaseException | None) -> None:
-        if ticket := g.pop("ticket", None):
-            admission.leave(ticket)
-
-    app.before_request(enter)
-    app.teardown_request(leave)
+    def leave(self, stats: RequestStats) -> None:
+        """Make room for the next, at the end of a request."""
+        if ticket := stats.request.environ.pop(TICKET, None):
+            self._admission.leave(ticket)
 
 
 def _most_queries(environ: dict[str, Any]) -> int:

@@ -31,7 +31,7 @@ def read_available(body: Body, most: int) -> bytes:
 def _read_piece(reader: Any, buffered: Any, most: int) -> bytes:
     """At most `most` + 1 bytes: the reader waits for the first, and has the others in a buffer."""
     first: bytes = reader.read(1)
-    more: bytes = reader.read(min(buffered.buf.tell(), most))
+    more: bytes = reader.read(min(buffered.buf.tell(), most)) if first else b""
     return first + more
 
 

@@ -1,6 +1,7 @@
 """Malformed requests, and clients that are slow, leave early or do not read."""
 
 import json
+import re
 import shlex
 import socket
 import subprocess
@@ -123,6 +124,12 @@ def test_an_unread_malformed_body_gets_no_second_answer(service: Service) -> Non
     response = service.send(b"POST /x HTTP/1.1\r\nHost: adder\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
     assert response.startswith(b"HTTP/1.1 404")
     assert response.count(b"HTTP/1.1") == 1
+
+
+def test_the_next_request_is_answered_behind_an_unread_body(service: Service) -> None:
+    unread = b"POST /nothing HTTP/1.1\r\nHost: adder\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000
+    response = service.send(unread + b"0\r\n\r\nGET /health/live HTTP/1.1\r\nHost: adder\r\nConnection: close\r\n\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", response) == [b"404", b"200"]
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health/live HTTP/1.1\r\nHost: adder\r\nConnection: close\r\n\r\n"])

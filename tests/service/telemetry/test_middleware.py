@@ -71,7 +71,7 @@ class TestRegister:
     @pytest.fixture
     def timed_client(self, observed: list[RequestStats]) -> FlaskClient:
         app, clock = Flask(__name__), Clock()
-        middleware.register(app, [observed.append], clock)
+        middleware.register(app, [observed.append], clock=clock)
 
         @app.get("/plain")
         def plain() -> str:
