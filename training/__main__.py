@@ -52,6 +52,7 @@ task_option = click.option(
 )
 
 
+EXPLAINED = ("return_sequences", "repeat_vector", "time_distributed")  # the keys of training.explain.LAYERS
 # By the option, the field of the recipe.
 RECIPE_FIELDS = {name: name for name in ("task", "cell", "epochs", "examples", "batch_size", "seed")}
 RECIPE_FIELDS["network"] = "architecture"
@@ -186,6 +187,15 @@ def report(artifact: Path, task: Task | None) -> None:
     from training import report
 
     click.echo(report.report(artifact, task))
+
+
+@cli.command()
+@click.argument("layer", type=click.Choice(EXPLAINED))
+def explain(layer: str) -> None:
+    """Explain a layer of the Keras tutorial by running it on a query."""
+    from training import explain
+
+    click.echo(explain.explain(layer))
 
 
 def _typed_fields(context: click.Context) -> dict[str, Any]:
