@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from service.errors import SEND_LINES, quoted
-from service.models.event_loop import give_way
+from service.models.event_loop import item_done
 from service.models.metadata import Metadata, Task
 
 SEARCHED_CHARACTERS = 1000  # of a text that is not a query, for the mistake in it
@@ -43,7 +43,7 @@ def _valid_query(text: str, info: ValidationInfo) -> str:
 
 
 def _valid_listed_query(text: str, info: ValidationInfo) -> str:
-    give_way()
+    item_done()
     return _valid_query(text, info)
 
 

@@ -26,7 +26,7 @@ from service.errors import (
     WrongContentEncoding,
     WrongContentType,
 )
-from service.models.event_loop import give_way, overdue
+from service.models.event_loop import give_way, item_done, overdue
 from service.models.queries import Limits
 from service.rest.gunicorn_body import read_available
 from service.rest.media_types import JSON
@@ -88,7 +88,7 @@ def validate(document: Any, schema: type[Schema], limits: Limits) -> Schema:
         listed = error.errors(include_url=False)[: limits.max_batch_queries]
         errors = []
         for each in listed:
-            give_way()
+            item_done()
             errors.append(_field_error(each, schema))
         raise Invalid(errors, error.error_count()) from error
 
@@ -123,11 +123,11 @@ def read_lines(request: Request, max_line_bytes: int) -> Iterator[list[Line]]:
     """
     splitter, received = _LineSplitter(max_line_bytes), 0
     while piece := _read_available(request):
+        item_done()
         received += len(piece)
         lines = splitter.split(piece)
         for start in range(0, len(lines), BLOCK_LINES):
             yield lines[start : start + BLOCK_LINES]
-        give_way()
     _require_all(request, received)
     if last := splitter.split(b"\n"):
         yield last
@@ -147,7 +147,7 @@ class _LineSplitter:
         *ended, rest = piece.split(b"\n")
         lines = []
         for part in ended:
-            give_way()
+            item_done()
             self._add(part)
             line = b"".join(self._pieces)
             if self._number == 1:
@@ -226,7 +226,7 @@ def _decompressed(body: bytes, encoding: str, max_bytes: int) -> bytes:
     members: list[bytes] = []
     rest, room = body, max_bytes + 1
     while rest or not members:
-        give_way()
+        item_done()
         if len(members) == (1 if encoding == "deflate" else MAX_MEMBERS):
             raise Unreadable(f"the body goes on behind {len(members)} parts compressed with {encoding}")
         decompressor = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # gzip or deflate, by the first bytes

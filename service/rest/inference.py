@@ -12,7 +12,7 @@ import numpy.typing as npt
 from service.errors import FieldError, Invalid, Problem, ProblemDocument
 from service.models.batcher import BatchResult
 from service.models.engines.model_output import ModelOutput
-from service.models.event_loop import give_way
+from service.models.event_loop import item_done
 from service.models.queries import InvalidQuery
 from service.models.repository import Repository, ServedModel
 from service.rest.body import validate
@@ -113,7 +113,7 @@ def build_batch_response(served: ServedModel, body: BatchRequest, outputs: list[
     remaining, alphabet = iter(outputs), served.artifact.metadata.task.characters
     predictions: list[Answer | ProblemDocument] = []
     for index, query in enumerate(body.queries):
-        give_way()
+        item_done()
         if isinstance(query, InvalidQuery):
             predictions.append(Invalid([FieldError(pointer=f"#/queries/{index}", detail=query)], 1).document())
         else:

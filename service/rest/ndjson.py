@@ -11,7 +11,7 @@ from pydantic import RootModel, TypeAdapter
 
 from service.errors import Problem, Unreadable, WrongContentEncoding, to_json
 from service.models.engines.model_output import ModelOutput
-from service.models.event_loop import give_way
+from service.models.event_loop import item_done
 from service.models.repository import Repository, ServedModel
 from service.rest.body import Line, encoding_of, load, read_lines
 from service.rest.connection import RequestContext, request_context
@@ -53,7 +53,7 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
         raise WrongContentEncoding(encoding)
 
     def parse(line: Line) -> ParsedLine:
-        give_way()
+        item_done()
         if line.text is None:
             limit = settings.max_body_bytes
             return ParsedLine(line.number, Unreadable(f"the line has more than {limit} bytes, the limit of a body"))
@@ -85,7 +85,7 @@ def _answer_block(block: list[ParsedLine], context: RequestContext) -> Iterator[
             queries.setdefault(served, []).append(body.query)
     outputs = {served: _infer(served, texts, context) for served, texts in queries.items()}
     for number, parsed in block:
-        give_way()
+        item_done()
         try:
             if isinstance(parsed, Problem):
                 raise parsed

@@ -62,7 +62,8 @@ def _dump_batch(response: BatchResponse) -> bytes:
     """Encode a response in slices: other requests run in between."""
     slices = []
     for start in range(0, len(response.predictions), DUMPED_PREDICTIONS):
-        give_way()
+        if start:
+            give_way()
         part = response.predictions[start : start + DUMPED_PREDICTIONS]
         slices.append(PREDICTIONS.dump_json(part, exclude_none=True)[1:-1])
     rest = BATCH_RESPONSE.dump_json(replace(response, predictions=[]), exclude_none=True)

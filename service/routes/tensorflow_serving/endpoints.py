@@ -10,7 +10,7 @@ from werkzeug.routing import BaseConverter
 
 from service.errors import InvalidArgument, ModelNotFound
 from service.models.engines.model_output import ModelOutput
-from service.models.event_loop import give_way
+from service.models.event_loop import item_done
 from service.models.queries import Queries
 from service.models.repository import Repository, ServedModel
 from service.openapi.operations import BODY_ERRORS, INFERENCE_ERRORS, LOOKUP_ERRORS, documented
@@ -146,5 +146,5 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
 
 
 def _row(output: ModelOutput) -> dict[str, Any]:
-    give_way()
+    item_done()
     return output._asdict() | {"probabilities": output.probabilities.tolist()}

@@ -21,6 +21,7 @@ TENSOR = {"name": "query", "shape": [COUNT], "datatype": "BYTES"}
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """A client of an application in which each piece of work has taken too long."""
     monkeypatch.setattr(event_loop, "PIECE_SECONDS", -math.inf)
+    monkeypatch.setattr(event_loop, "PIECE_ITEMS", 1)
     return app_of(StandIn(), tmp_path).test_client()
 
 
