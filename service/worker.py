@@ -96,18 +96,17 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
 
     def handle(self, listener_name: Any, client: Any, address: Any) -> None:
         """Serve one connection, in a greenlet of its own, from its first request to its end."""
-        request, requests = None, 0
+        request, answered = None, 0
         request_started[client] = None
         parser = get_parser(self.cfg, client, address)
         try:
             while True:
-                answered, request = request, None
-                with suppress(gevent.Timeout), gevent.Timeout(self.receive_seconds):
-                    request = _next_request(parser, answered)
+                request = None
+                request = gevent.with_timeout(self.receive_seconds, _next_request, parser, timeout_value=None)
                 if request is None:
                     break
                 self.handle_request(listener_name, request, client, address)
-                requests = parser.req_count
+                answered = parser.req_count
         except (StopIteration, NoMoreData):
             pass
         except OSError as error:
@@ -115,7 +114,7 @@ class StrictGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn ships 
                 self.log.exception("a connection failed")
         except Exception as error:
             # The unread rest of an answered request may be badly chunked: it gets no second response.
-            if parser.req_count > requests:
+            if parser.req_count > answered:
                 self.handle_error(request, client, address, error)
         finally:
             del request_started[client]
@@ -215,10 +214,10 @@ def write_error(client: socket.socket, status_int: int, _reason: str, mesg: str)
         )
 
 
-def _next_request(parser: Any, answered: Any) -> Any:
-    """Read the next request of a connection; None if too much of the body of the answered one is unread."""
+def _next_request(parser: Any) -> Any:
+    """Read the next request of a connection; None if too much of the last body is unread."""
     unread = MAX_UNREAD_BYTES
-    while answered is not None and unread >= 0 and (piece := read_available(answered.body, DRAINED_BYTES)):
+    while parser.mesg and unread >= 0 and (piece := read_available(parser.mesg.body, DRAINED_BYTES)):
         unread -= len(piece)
         give_way()
     return next(parser) if unread >= 0 and parser.finish_body() else None

@@ -38,12 +38,12 @@ def _run(layer: keras.layers.Layer, inputs: Array) -> Array:
     return np.asarray(layer(inputs))
 
 
-def _sequence() -> tuple[str, Array]:
-    """The query, and what a decoder gives for it: float32 [1, T, H]."""
+def _encoded() -> tuple[str, Array, Array, Array]:
+    """The query, its characters, their context vector float32 [1, H], and that for each step: float32 [1, T, H]."""
     query, characters = _query()
-    length = find_task("addition").answer_length
     context = _run(layers.LSTM(UNITS), characters)
-    return query, _run(layers.LSTM(UNITS, return_sequences=True), _run(layers.RepeatVector(length), context))
+    repeated = _run(layers.RepeatVector(find_task("addition").answer_length), context)
+    return query, characters, context, repeated
 
 
 def _return_sequences() -> list[str]:
@@ -68,10 +68,8 @@ def _return_sequences() -> list[str]:
 
 
 def _repeat_vector() -> list[str]:
-    query, characters = _query()
-    length = find_task("addition").answer_length
-    context = _run(layers.LSTM(UNITS), characters)
-    repeated = _run(layers.RepeatVector(length), context)
+    query, characters, context, repeated = _encoded()
+    length = repeated.shape[1]
     return [
         f"{query}, reversed, one-hot {_shape(characters)}",
         "",
@@ -87,7 +85,8 @@ def _repeat_vector() -> list[str]:
 
 
 def _time_distributed() -> list[str]:
-    query, sequence = _sequence()
+    query, _, _, repeated = _encoded()
+    sequence = _run(layers.LSTM(UNITS, return_sequences=True), repeated)  # what a decoder gives: (1, T, H)
     (_, length, units), size = sequence.shape, 3
     steps = [f"step {step}" for step in range(length)]
     dense, full = layers.Dense(size), layers.Dense(length * size)

@@ -50,7 +50,7 @@ class Admission:
         self._max_queries = max_queries
         self._clock = clock
         self._line: deque[Ticket] = deque()
-        self._admitted: dict[Ticket, None] = {}  # in the order of admission
+        self._admitted: set[Ticket] = set()
         self._last_refusal = self._last_end = -math.inf
         self._seconds_per_query = 0.0
 
@@ -66,13 +66,13 @@ class Admission:
         if self._line or not self._has_room(queries):
             self._wait(ticket, limits)
             ticket.since = self._clock()
-        self._admitted[ticket] = None
+        self._admitted.add(ticket)
         self._wake_first()
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
         """Make room for the next, at the end of an admitted request."""
-        self._admitted.pop(ticket, None)
+        self._admitted.discard(ticket)
         now = self._clock()
         if self._line:  # while some wait, the ends of two requests are as far apart as one takes
             seconds = (now - max(self._last_end, ticket.since)) / ticket.queries
@@ -107,8 +107,7 @@ class Admission:
 
     def _has_room(self, queries: int) -> bool:
         now = self._clock()
-        for ticket in [each for each in self._admitted if now >= _lease_end(each)]:
-            del self._admitted[ticket]
+        self._admitted = {ticket for ticket in self._admitted if now < _lease_end(ticket)}
         admitted = sum(ticket.queries for ticket in self._admitted)
         return not admitted or admitted + queries <= self._max_queries
 

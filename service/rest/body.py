@@ -31,9 +31,8 @@ from service.models.queries import Limits
 from service.rest.gunicorn_body import read_available
 from service.rest.media_types import JSON
 
-BLOCK_LINES = 64  # about one call of the model; other requests run between two blocks
+BLOCK_LINES = 64  # about one call of the model
 READ_BYTES = 65_536  # of a body of lines (NDJSON), at once
-GIVE_WAY_PIECES = 64  # of a body in chunks, which can be of a byte each: about a millisecond
 LONG_BYTES = 16_384  # of JSON: takes about a millisecond to parse
 CONTAINER_BYTES = 8  # of JSON for each array or object, at least: `["1+2"],`
 MAX_MEMBERS = 1000  # of a compressed body: the rest is copied behind each
@@ -189,8 +188,7 @@ def _read_chunks(request: Request, max_bytes: int) -> bytes:
     while size <= max_bytes and (piece := _read_available(request)):
         pieces.append(piece)
         size += len(piece)
-        if len(pieces) % GIVE_WAY_PIECES == 0:
-            give_way()
+        item_done()
     return b"".join(pieces)
 
 

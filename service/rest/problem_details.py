@@ -2,9 +2,9 @@
 dialects."""
 
 import http
-import json
 import logging
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -95,8 +95,8 @@ def routes_of(app: Flask) -> dict[str, set[str]]:
 def _from_problem(problem: Problem) -> Response:
     if isinstance(problem, EmptyBody) and problem.example is not None:
         command = f"curl {request.scheme}://{request.host}{request.path} -H 'content-type: {JSON}'"
-        body = json.dumps(problem.example, separators=(",", ":"))
-        problem = problem.replace(detail=f"{problem.detail}, as by {command} -d '{body}'")
+        body = shlex.quote(to_json(problem.example))
+        problem = problem.replace(detail=f"{problem.detail}, as by {command} -d {body}")
     return _retry_after(problem, _problem_response(problem.document()))
 
 
@@ -126,7 +126,7 @@ def _logged(error: Exception) -> ProblemDocument:
 def _problem_response(document: ProblemDocument) -> Response:
     _record(document)
     if prefers_html(request):
-        page = render_template("error.html", document=document, example=json.dumps(document.get("example")))
+        page = render_template("error.html", document=document, example=to_json(document.get("example", {})))
         return security.protect(Response(page, document["status"], mimetype=HTML))
     return Response(to_json(document), document["status"], mimetype=PROBLEM_JSON)
 

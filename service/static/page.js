@@ -56,25 +56,24 @@ async function ask() {
   current = new AbortController();
   const { signal } = current;
   const fields = other.value ? [model, other] : [model];
+  const bodies = fields.map((field) => requestBody(field));
+  const started = performance.now();
   let complete = false;
   showProblem("");
   try {
-    const streams = fields.map((field) => post("/predict/stream", requestBody(field), signal));
-    for (const stream of streams) stream.catch(() => {}); // the first problem is shown
-    const responses = await Promise.all(streams);
-    startAnswers(query.value);
-    const shown = await Promise.all(responses.map((response, index) => showAnswer(response, fields[index])));
+    const responses = await Promise.all(bodies.map((body) => post("/predict/stream", body, signal)));
+    startAnswers(bodies[0].query);
+    const shown = await Promise.all(responses.map((response, index) => showAnswer(response, fields[index], started)));
     complete = true;
     compare(shown);
-    showExplanation(await (await post("/explain", requestBody(), signal)).json());
+    showExplanation(await (await post("/explain", bodies[0], signal)).json());
   } catch (error) {
     if (!signal.aborted) showProblem(error.message, complete);
   }
 }
 
 /** Show each character of an answer as it arrives, and then its figures. Returns its section of the page. */
-async function showAnswer(response, field) {
-  const started = performance.now();
+async function showAnswer(response, field, started) {
   const option = field.selectedOptions[0];
   answers.append(document.querySelector("#answer").content.cloneNode(true));
   const section = answers.lastElementChild;

@@ -123,18 +123,17 @@ class Metrics:
 
 
 def _table(family: Metric) -> MetricTable:
-    is_histogram = family.type == "histogram"
     names = sorted({name for sample in family.samples for name in sample.labels} - {"le"})
     rows: dict[tuple[str, ...], dict[str, float]] = {}
     for sample in family.samples:
         if not sample.name.endswith(("_created", "_bucket")):
             figures = rows.setdefault(tuple(sample.labels.get(name, "") for name in names), {})
             figures[sample.name.removeprefix(family.name)] = sample.value
-    if not is_histogram:
-        cells = [[*labels, f"{value:g}"] for labels, figures in rows.items() for value in figures.values()]
+    if family.type != "histogram":
+        cells = [[*labels, f"{value:.12g}"] for labels, figures in rows.items() for value in figures.values()]
         return MetricTable(family.name, family.documentation, [*names, "value"], cells)
     means = [
-        [*labels, f"{figures['_count']:g}", f"{figures['_sum'] / max(1, figures['_count']):.4g}"]
+        [*labels, f"{figures['_count']:.0f}", f"{figures['_sum'] / max(1, figures['_count']):.4g}"]
         for labels, figures in rows.items()
     ]
     return MetricTable(family.name, family.documentation, [*names, "count", "mean"], means)
