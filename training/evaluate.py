@@ -1,5 +1,6 @@
 """Exact-match accuracy of an artifact on all queries of its task, or on a sample of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from training import examples, metadata
+from training import metadata
 from training.engines import Engine, Floats, LiteRTEngine, SavedModelEngine, has_litert_files
+from training.examples import Part, keys, queries_of
 from training.tasks import Task, find_task
 from training.tasks.task import Texts
 
 BATCH_SIZE = 10_000  # of all calls: XLA compiles one size
+PARTS: tuple[Part, ...] = ("held_out", "validation", "train")
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 MAX_WRONG_QUERIES = 10_000  # are listed in the metadata; more are not worth reading one by one
 
@@ -37,13 +40,15 @@ def evaluate(artifact: Path, task: Task | None = None) -> metadata.Evidence:
     """
     contents = metadata.read(artifact)
     task = task or find_task(contents.task.name)
-    parts = examples.split(task)
+    if contents.provenance is not None and not contents.provenance.split_by_pair:
+        task = replace(task, mirror=None)  # the parts as they were in its training
+    parts = [queries_of(task, keys(task, part)) for part in PARTS]
     engines = [
         SavedModelEngine(artifact, task),
         *([LiteRTEngine(artifact, task)] if has_litert_files(artifact) else []),
     ]
-    outcome = _run(engines, np.concatenate([parts.held_out, parts.validation, parts.train]), str(artifact))
-    evidence = build_evidence(task, outcome)
+    outcome = _run(engines, np.concatenate(parts), str(artifact))
+    evidence = build_evidence(task, parts, outcome)
     # Read again: another command may have changed the file meanwhile.
     metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": evidence}))
     return evidence
@@ -65,12 +70,11 @@ def _run(engines: list[Engine], queries: Texts, label: str) -> Outcome:
     return Outcome(answers, confidence, margin, mismatched[0] if mismatched else None)
 
 
-def build_evidence(task: Task, outcome: Outcome) -> metadata.Evidence:
-    """Compute the evidence from the outcome for the held-out, validation and train queries, in this order."""
-    parts = examples.split(task)
-    queries = np.concatenate([parts.held_out, parts.validation, parts.train])
+def build_evidence(task: Task, parts: list[Texts], outcome: Outcome) -> metadata.Evidence:
+    """Compute the evidence from the outcome for the queries of the PARTS, in this order."""
+    queries = np.concatenate(parts)
     correct = outcome.answers == task.answers(queries)
-    held_out, validation, train = np.split(correct, np.cumsum([len(parts.held_out), len(parts.validation)]))
+    held_out, validation, train = np.split(correct, np.cumsum([len(part) for part in parts[:-1]]))
     least = int(outcome.margins.argmin())
     return metadata.Evidence(
         domain=measure(correct),

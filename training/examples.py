@@ -1,101 +1,155 @@
-"""The examples (pairs of query and answer): their fixed split into train, validation and held-out, and the batches."""
+"""The examples: the fixed split of a task's queries into train, validation and held-out, and the batches.
 
+Queries that mirror each other ("1+2" and "2+1") are in the same part: a network that was shown one of them would have
+an easy time with the other. The first of the two in the order of bytes is the key of both.
+"""
+
+from collections.abc import Iterator
 from functools import cache
 from hashlib import blake2b
-from typing import Any, NamedTuple, cast
+from itertools import count
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from training import TrainingError
+from training.recipe import Recipe
 from training.tasks import Task
 from training.tasks.task import Draw, Texts, Tokens
 
-HELD_OUT_SHARE = 0.1  # of all queries
+Part = Literal["train", "validation", "held_out"]
+Hashes = npt.NDArray[np.uint64]
+
+HELD_OUT_SHARE = 0.1  # of all keys
 VALIDATION_SHARE = 0.01  # enough to see a training fail; costs a second an epoch
-DRAWN, DRAW_SEED = 1_000_000, 0  # queries of a task that has too many to enumerate, before repetitions are removed
-
-
-class Split(NamedTuple):
-    """Queries, bytes [N] each, in the order of a hash: any prefix is a random sample."""
-
-    train: Texts
-    validation: Texts
-    held_out: Texts
+DRAWN = {"train": 1_000_000, "validation": 5_000, "held_out": 1_000_000}  # keys of a task with too many to enumerate
+BLOCK = 1_000_000  # queries that are drawn at once
 
 
 @cache
-def split(task: Task) -> Split:
-    """Split the queries of a task by their BLAKE2b hash. The split does not depend on a seed or the number of examples.
+def keys(task: Task, part: Part, maximum: int | None = None) -> Texts:
+    """Return the first `maximum` keys of a part, or all: bytes [N], in an order that makes any prefix a random sample.
 
-    If all queries are enumerated, the shares are exact. Otherwise the queries are a sample without repetition, and the
-    hash alone decides the part of a query, whether it is in the sample or not. "a+b" and "b+a" are two queries and may
-    be in different parts. The arrays are read-only.
+    The BLAKE2b hash of a key decides its part, whatever the seed and the number of examples. If all queries are
+    enumerated, the shares are exact, and the order is that of the hash. Otherwise the keys are those of the first
+    queries that `Task.draw` gives, DRAWN at most, without repetitions. The array is read-only.
 
     Raises TrainingError if the task has too few queries.
     """
-    parts = _split_all(task.queries()) if task.queries is not None else _split_drawn(cast(Draw, task.draw))
-    if not all(len(part) for part in parts):
-        raise TrainingError(
-            f"the task {task.name} has {sum(map(len, parts))} queries, too few to hold some out: 100 are required"
-        )
-    for part in parts:
-        part.setflags(write=False)
-    return parts
+    found = _enumerated(task)[part] if task.queries is not None else _drawn(task, part, maximum or DRAWN[part])
+    found = found[:maximum]
+    found.setflags(write=False)
+    return found
 
 
-def epoch_queries(task: Task, count: int, oversample_short: bool) -> Texts:
-    """Return the queries of an epoch's examples: bytes [N].
+def queries_of(task: Task, found: Texts) -> Texts:
+    """Keys, bytes [N] -> these and then their mirrors, bytes [M]."""
+    if task.mirror is None:
+        return found
+    mirrored = task.mirror(found)
+    return np.concatenate([found, mirrored[mirrored != found]])
 
-    These are the first `count` train queries; with `oversample_short`, short ones are repeated as the task says.
+
+def epoch_queries(task: Task, recipe: Recipe, epoch: int) -> Texts:
+    """Return the queries of an epoch's examples, not shuffled: bytes [N], with the same N in each epoch.
+
+    These are the first train queries, the same in each epoch, or new ones from `Task.draw` if the recipe is `fresh`.
     """
-    train = split(task).train[:count]
-    if not oversample_short:
+    if recipe.fresh:
+        return _fresh(task, recipe.examples, epoch)
+    train = keys(task, "train", recipe.examples)
+    if recipe.both_orders:
+        train = queries_of(task, train)
+    elif task.mirror is not None:  # in an order that is as good as random
+        train = np.where(_hashes(train) % 2 == 1, task.mirror(train), train)
+    if not recipe.oversample_short:
         return train
     repeats = np.array([task.oversampling.get(length, 1) for length in range(task.query_length + 1)])
     return np.repeat(train, repeats[np.char.str_len(train)])
 
 
-def batches(
-    task: Task, queries: Tokens, answers: Tokens, autoregressive: bool, batch_size: int, seed: int, epoch: int
-) -> tf.data.Dataset:
-    """Return one epoch of one-hot batches, float32: queries [B, Q, V] -> answers [B, T, V]. An incomplete last batch is
-    dropped.
+def batches(task: Task, queries: Tokens, answers: Tokens, recipe: Recipe, epoch: int) -> tf.data.Dataset:
+    """Return one epoch of batches of tokens, int32: (queries [B, Q], previous characters [B, T]) -> answers [B, T]. An
+    incomplete last batch is dropped.
 
-    For an autoregressive network the input is a pair: the query, and the previous characters, [B, T, V]. The order
-    depends on `seed` and `epoch` only, so that a resumed training sees the same batches as an uninterrupted one.
+    The order depends on the recipe's seed and `epoch` only, so that a resumed training sees the same batches as an
+    uninterrupted one.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(queries))
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(queries))
     examples = tf.data.Dataset.from_tensor_slices((queries[order], answers[order]))
-    depth, end = len(task.alphabet), task.end_token
 
-    def one_hot(query: tf.Tensor, answer: tf.Tensor) -> tuple[Any, tf.Tensor]:
-        previous = tf.one_hot(tf.pad(answer[:, :-1], [[0, 0], [1, 0]], constant_values=end), depth)
-        query, answer = tf.one_hot(query, depth), tf.one_hot(answer, depth)
-        return (query, previous) if autoregressive else query, answer
+    def with_previous(query: tf.Tensor, answer: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+        query, answer = tf.cast(query, tf.int32), tf.cast(answer, tf.int32)
+        return (query, tf.pad(answer[:, :-1], [[0, 0], [1, 0]], constant_values=task.end_token)), answer
 
-    return examples.batch(batch_size, drop_remainder=True).map(one_hot).prefetch(2)
+    return examples.batch(recipe.batch_size, drop_remainder=True).map(with_previous).prefetch(2)
 
 
-def _split_all(queries: Texts) -> Split:
-    """Split exactly by the shares."""
-    ranked = queries[np.argsort(_hashes(queries))]
-    held_out = round(HELD_OUT_SHARE * len(queries))
-    validation = held_out + round(VALIDATION_SHARE * len(queries))
-    return Split(ranked[validation:], ranked[held_out:validation], ranked[:held_out])
+@cache
+def _enumerated(task: Task) -> dict[Part, Texts]:
+    """Split all keys exactly by the shares."""
+    assert task.queries is not None  # noqa: S101  for mypy: the caller has looked
+    found = np.unique(_keys(task, task.queries()))
+    ranked = found[np.argsort(_hashes(found))]
+    held_out = round(HELD_OUT_SHARE * len(found))
+    validation = held_out + round(VALIDATION_SHARE * len(found))
+    parts: dict[Part, Texts] = {
+        "train": ranked[validation:],
+        "validation": ranked[held_out:validation],
+        "held_out": ranked[:held_out],
+    }
+    if not all(len(part) for part in parts.values()):
+        raise TrainingError(
+            f"the task {task.name} has {len(found)} queries, too few to hold some out: 100 are required"
+        )
+    return parts
 
 
-def _split_drawn(draw: Draw) -> Split:
-    """Draw queries, and split them by the shares of all hashes."""
-    queries = np.unique(draw(np.random.default_rng(DRAW_SEED), DRAWN))
-    hashes = _hashes(queries)
-    order = np.argsort(hashes)
-    bounds = np.array([HELD_OUT_SHARE, HELD_OUT_SHARE + VALIDATION_SHARE]) * 2.0**64
-    held_out, validation, train = np.split(queries[order], np.searchsorted(hashes[order], bounds.astype(np.uint64)))
-    return Split(train, validation, held_out)
+def _drawn(task: Task, part: Part, maximum: int) -> Texts:
+    """The first different keys of a part among those of drawn queries, in the order in which they are drawn."""
+    found: dict[bytes, None] = {}  # a set with an order
+    for drawn in _draws(task, part, first=0):
+        found |= dict.fromkeys(_keys(task, drawn).tolist())
+        if len(found) >= maximum:
+            return np.array(list(found)[:maximum])
+    raise AssertionError("drawing has no end")
 
 
-def _hashes(queries: Texts) -> npt.NDArray[np.uint64]:
-    digests = [int.from_bytes(blake2b(query, digest_size=8).digest()) for query in queries.tolist()]
+def _fresh(task: Task, size: int, epoch: int) -> Texts:
+    """Train queries that no other epoch draws. An epoch draws its blocks from a counter that starts at 2^32 times its
+    number plus one: `_drawn` has those from zero."""
+    found, missing = [], size
+    for drawn in _draws(task, "train", first=(epoch + 1) << 32):
+        found.append(drawn[:missing])
+        missing -= len(found[-1])
+        if not missing:
+            return np.concatenate(found)
+    raise AssertionError("drawing has no end")
+
+
+def _draws(task: Task, part: Part, first: int) -> Iterator[Texts]:
+    """Yield the queries of a part from block after block of drawn ones, from the block `first` on.
+
+    Each block is a function of its number: Philox (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3)
+    counts, and has no state that would have to be stored to resume.
+    """
+    for block in count(first):
+        drawn = cast(Draw, task.draw)(np.random.Generator(np.random.Philox(counter=[0, 0, 0, block], key=0)), BLOCK)
+        hashes = _hashes(_keys(task, drawn)).astype(np.float64) / 2.0**64
+        held_out, validation = hashes < HELD_OUT_SHARE, hashes < HELD_OUT_SHARE + VALIDATION_SHARE
+        inside = {"held_out": held_out, "validation": validation & ~held_out, "train": ~validation}[part]
+        yield drawn[inside]
+
+
+def _keys(task: Task, queries: Texts) -> Texts:
+    if task.mirror is None:
+        return queries
+    mirrored = task.mirror(queries)
+    return np.where(queries <= mirrored, queries, mirrored)
+
+
+def _hashes(found: Texts) -> Hashes:
+    digests = [int.from_bytes(blake2b(key, digest_size=8).digest()) for key in found.tolist()]
     return np.array(digests, np.uint64)

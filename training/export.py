@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from training import TrainingError, fit, warmup
 from training.engines import SIGNATURES, Engine, Floats, LiteRTEngine, SavedModelEngine, has_litert_files
-from training.examples import split
+from training.examples import keys, queries_of
 from training.metadata import NAME_PATTERN, Epoch, Golden, Metadata, Provenance, describe, write
 from training.networks import OTHER
 from training.recipe import Recipe, read_recipe
@@ -53,7 +53,7 @@ def export_training(checkpoints: Path, artifacts: Path, name: str, version: int 
     if version is None:
         version = max(_versions(artifacts / name), default=0) + 1
     folder = artifacts / name / str(version)
-    return _Export(network, recipe.architecture, task, folder, reverse_queries=True).write(recipe, epochs)
+    return _Export(network, recipe.architecture, task, folder, recipe.reverse).write(recipe, epochs)
 
 
 def export(network: keras.Model, task: Task, folder: Path, *, reverse_queries: bool = False) -> Path:
@@ -106,7 +106,7 @@ class _Export:
 
     def _metadata(self, recipe: Recipe | None, epochs: list[Epoch], engine: Engine) -> Metadata:
         task = self._task
-        some = np.random.default_rng(1).choice(all_queries(task), GOLDEN - 1, replace=False)
+        some = np.random.default_rng(1).choice(many_queries(task), GOLDEN - 1, replace=False)
         queries = np.array([task.example.encode(), *some])
         answers = engine.predict(queries).answers
         return Metadata(
@@ -177,7 +177,7 @@ def check(network: keras.Model, task: Task, reverse_queries: bool, engines: dict
 
     Raises TrainingError at the first difference.
     """
-    queries = all_queries(task)
+    queries = many_queries(task)
     queries = np.random.default_rng(0).choice(queries, min(CHECK_QUERIES, len(queries)), replace=False)
     (name, reference), *others = engines.items()
     expected = reference.predict(queries)[:2]
@@ -199,7 +199,7 @@ def check(network: keras.Model, task: Task, reverse_queries: bool, engines: dict
 
 def write_samples(task: Task, folder: Path) -> None:
     """Write SAMPLES_FILE: up to SAMPLES held-out queries with their correct answers, as lines of JSON."""
-    queries = split(task).held_out[:SAMPLES]
+    queries = keys(task, "held_out", SAMPLES)
     pairs = zip(queries.tolist(), task.answers(queries).tolist(), strict=True)
     lines = [json.dumps({"query": query.decode(), "answer": answer.decode()}) + "\n" for query, answer in pairs]
     (folder / SAMPLES_FILE).write_text("".join(lines))
@@ -223,7 +223,7 @@ def _require_fit(network: keras.Model, task: Task, reverse_queries: bool) -> Non
                 f"(None, {length}, {size}), which is its length of a {'query' if what == 'input' else 'answer'} "
                 "and the size of its alphabet"
             )
-    probabilities = fit.predict(network, task, all_queries(task)[:100], reverse_queries)
+    probabilities = fit.predict(network, task, many_queries(task)[:100], reverse_queries)
     if not (np.abs(probabilities.sum(-1) - 1) < 1e-3).all() or (probabilities < 0).any():  # also if one is NaN
         raise TrainingError("the output of the network is not probabilities that sum to 1: end it with a softmax")
 
@@ -251,9 +251,9 @@ def _versions(model: Path) -> list[int]:
     return [int(folder.name) for folder in model.glob("*") if folder.name.isascii() and folder.name.isdigit()]
 
 
-def all_queries(task: Task) -> Texts:
-    """Return all queries of a task, or those of a sample: bytes [N]."""
-    return np.concatenate(split(task)) if task.queries is None else task.queries()
+def many_queries(task: Task) -> Texts:
+    """Return all queries of a task, or the validation queries if all are too many: bytes [N]."""
+    return queries_of(task, keys(task, "validation")) if task.queries is None else task.queries()
 
 
 def _require_equal_k_best(form: str, found: Predicted, other_form: str, expected: Predicted) -> None:
@@ -286,5 +286,6 @@ def _provenance(recipe: Recipe) -> Provenance:
         command=recipe.command,
         cell=recipe.cell,
         seed=recipe.seed,
+        split_by_pair=True,
         libraries={"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
     )

@@ -47,12 +47,17 @@ class Golden(_Strict):
 
 
 class Provenance(_Strict):
-    """The origin of the weights: the commit and command of the training, and the libraries of the export."""
+    """The origin of the weights: the commit and command of the training, and the libraries of the export.
+
+    `split_by_pair` is false if queries that mirror each other may have been in different parts of the split, as in
+    versions before adder/3.
+    """
 
     git_commit: str
     command: str
     cell: str
     seed: int
+    split_by_pair: bool = False
     libraries: dict[str, str]
 
 

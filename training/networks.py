@@ -28,7 +28,7 @@ DecodeStep = Callable[[keras.Model, States, tf.Tensor], tuple[tf.Tensor, States]
 class Architecture(NamedTuple):
     """An architecture in its two forms.
 
-    `build(task, cell)` returns the Keras network: one-hot queries [B, Q, V] -> probabilities [B, T, V]. An
+    `build(task, cell, units)` returns the Keras network: one-hot queries [B, Q, V] -> probabilities [B, T, V]. An
     autoregressive network has a second input for teacher forcing: the previous characters, one-hot [B, T, V]. Raises
     TrainingError if the network cannot learn the task.
     `encode(network, tokens)`: tokens [B, Q] -> the decoder's states; the first is not None.
@@ -36,13 +36,13 @@ class Architecture(NamedTuple):
     -> probabilities [B, V] and the next states.
     """
 
-    build: Callable[[Task, str], keras.Model]
+    build: Callable[[Task, str, int], keras.Model]
     encode: Encode
     decode_step: DecodeStep
     autoregressive: bool = False
 
 
-def repeat_vector(task: Task, cell: str) -> keras.Model:
+def repeat_vector(task: Task, cell: str, units: int = HIDDEN_UNITS) -> keras.Model:
     """Encoder-decoder whose decoder reads the context vector, the same at every step.
 
     Source: the second script of the Keras tutorial on return_sequences, RepeatVector and TimeDistributed. The example
@@ -52,9 +52,9 @@ def repeat_vector(task: Task, cell: str) -> keras.Model:
     return keras.Sequential(
         [
             _query_input(task),  # (B, Q, V)
-            RECURRENT_LAYERS[cell](HIDDEN_UNITS, name="encoder"),  # (B, H): the context vector
+            RECURRENT_LAYERS[cell](units, name="encoder"),  # (B, H): the context vector
             layers.RepeatVector(task.answer_length),  # (B, T, H)
-            RECURRENT_LAYERS[cell](HIDDEN_UNITS, return_sequences=True, name="decoder"),  # (B, T, H)
+            RECURRENT_LAYERS[cell](units, return_sequences=True, name="decoder"),  # (B, T, H)
             layers.TimeDistributed(_output_layer(task), name="characters"),  # (B, T, V)
         ],
         name="repeat_vector",
@@ -73,7 +73,7 @@ def _repeat_vector_decode_step(network: keras.Model, states: States, _previous: 
     return network.get_layer("characters").layer(output), [input_projection, *states]
 
 
-def simple_rnn_classifier(task: Task, cell: str) -> keras.Model:
+def simple_rnn_classifier(task: Task, cell: str, units: int = HIDDEN_UNITS) -> keras.Model:
     """Encoder with one output character, computed from its last state.
 
     Source: the first script of the Keras tutorial on return_sequences, RepeatVector and TimeDistributed.
@@ -86,7 +86,7 @@ def simple_rnn_classifier(task: Task, cell: str) -> keras.Model:
     return keras.Sequential(
         [
             _query_input(task),  # (B, Q, V)
-            RECURRENT_LAYERS[cell](HIDDEN_UNITS, name="encoder"),  # (B, H)
+            RECURRENT_LAYERS[cell](units, name="encoder"),  # (B, H)
             _output_layer(task),  # (B, V)
             layers.Reshape((1, len(task.alphabet))),  # (B, 1, V): an answer of one character
         ],
@@ -102,7 +102,7 @@ def _classifier_decode_step(network: keras.Model, states: States, _previous: tf.
     return network.get_layer("characters")(states[0]), states
 
 
-def cho2014(task: Task, _cell: str) -> keras.Model:
+def cho2014(task: Task, _cell: str, units: int = HIDDEN_UNITS) -> keras.Model:
     """GRU encoder-decoder whose decoder starts from the context vector, and reads it with the previous character at
     every step.
 
@@ -113,11 +113,11 @@ def cho2014(task: Task, _cell: str) -> keras.Model:
     """
     query = _query_input(task)  # (B, Q, V)
     previous = layers.Input((task.answer_length, len(task.alphabet)), name="previous")  # (B, T, V)
-    context = layers.GRU(HIDDEN_UNITS, reset_after=False, name="encoder")(query)  # (B, H)
-    start = layers.Dense(HIDDEN_UNITS, activation="tanh", name="start")(context)  # (B, H)
+    context = layers.GRU(units, reset_after=False, name="encoder")(query)  # (B, H)
+    start = layers.Dense(units, activation="tanh", name="start")(context)  # (B, H)
     repeated = layers.RepeatVector(task.answer_length)(context)  # (B, T, H)
     inputs = layers.Concatenate()([previous, repeated])  # (B, T, V + H)
-    decoder = layers.GRU(HIDDEN_UNITS, reset_after=False, return_sequences=True, name="decoder")
+    decoder = layers.GRU(units, reset_after=False, return_sequences=True, name="decoder")
     states = decoder(inputs, initial_state=start)  # (B, T, H)
     features = layers.Concatenate()([states, inputs])  # (B, T, H + V + H)
     characters = layers.TimeDistributed(_output_layer(task), name="characters")(features)  # (B, T, V)
@@ -146,7 +146,7 @@ def _cho_decode_step(network: keras.Model, states: States, previous: tf.Tensor) 
     return tf.nn.softmax(logits), [context_projection, context_logits, *states]
 
 
-def sutskever2014(task: Task, _cell: str) -> keras.Model:
+def sutskever2014(task: Task, _cell: str, units: int = HIDDEN_UNITS) -> keras.Model:
     """LSTM encoder-decoder whose decoder starts from the encoder's last state, and reads the previous character.
 
     Source: Sutskever et al. 2014, arXiv 1409.3215, section 2. The query is reversed, and one symbol, here the pad, both
@@ -154,8 +154,8 @@ def sutskever2014(task: Task, _cell: str) -> keras.Model:
     """
     query = _query_input(task)  # (B, Q, V)
     previous = layers.Input((task.answer_length, len(task.alphabet)), name="previous")  # (B, T, V)
-    _, *state = layers.LSTM(HIDDEN_UNITS, return_state=True, name="encoder")(query)  # (B, H) twice
-    decoder = layers.LSTM(HIDDEN_UNITS, return_sequences=True, name="decoder")
+    _, *state = layers.LSTM(units, return_state=True, name="encoder")(query)  # (B, H) twice
+    decoder = layers.LSTM(units, return_sequences=True, name="decoder")
     states = decoder(previous, initial_state=state)  # (B, T, H)
     characters = layers.TimeDistributed(_output_layer(task), name="characters")(states)  # (B, T, V)
     return keras.Model([query, previous], characters, name="sutskever2014")

@@ -10,12 +10,15 @@ from training.tasks.task import Labels, Rule, Task, Texts
 
 MINUS = "-\N{MINUS SIGN}\N{EN DASH}"
 MULTIPLY_OR_DIVIDE = "*/x:\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}\N{DIVISION SIGN}"
+Numbers = npt.NDArray[np.int64]
+
+GROWTH = 2.5
 SEPARATORS = ".,'_\N{RIGHT SINGLE QUOTATION MARK}"
 
 
 def addition(digits: int) -> Task:
     """Return the task for operands with up to `digits` digits. Up to three digits all queries are enumerated; for more
-    digits they are drawn, with every length of an operand equally often."""
+    digits they are drawn."""
     largest = 10**digits - 1
     operand = f"(0|[1-9][0-9]{{0,{digits - 1}}})"
     enumerated = digits <= 3
@@ -31,6 +34,8 @@ def addition(digits: int) -> Task:
         truth="sum",
         queries=partial(_all_queries, digits) if enumerated else None,
         draw=None if enumerated else partial(_draw, digits),
+        chunks=() if enumerated else [partial(_chunk, digits, number) for number in range(10 ** (2 * digits - 6))],
+        mirror=_mirrored,
         answers=_sums,
         groups=_groups,
         # Only 91 of the 890,000 train queries of three digits have 3 characters, too few to learn from. The two wrong
@@ -76,14 +81,32 @@ def _all_queries(digits: int) -> Texts:
     return np.char.add(np.char.add(operands, b"+")[:, None], operands[None, :]).ravel()
 
 
+def _chunk(digits: int, number: int) -> Texts:
+    """The queries at the positions from 10^6 times `number` on: bytes [10^6]."""
+    positions = np.arange(1_000_000 * number, 1_000_000 * (number + 1))
+    return _pairs(positions // 10**digits, positions % 10**digits)
+
+
 def _draw(digits: int, generator: np.random.Generator, count: int) -> Texts:
-    lengths = generator.integers(1, digits + 1, (2, count))
-    lowest = np.where(lengths == 1, 0, 10 ** (lengths - 1))
-    left, right = generator.integers(lowest, 10**lengths).astype(f"S{digits}")
-    return np.char.add(np.char.add(left, b"+"), right)
+    """Random pairs. An operand has each length GROWTH times as often as the length before: ten times, as in all
+    queries, would leave too few short ones to learn from."""
+    shares = GROWTH ** np.arange(digits)
+    lengths = 1 + generator.choice(digits, (2, count), p=shares / shares.sum())
+    left, right = generator.integers(np.where(lengths == 1, 0, 10 ** (lengths - 1)), 10**lengths)
+    return _pairs(left, right)
 
 
-def _operands(queries: Texts) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _pairs(left: Numbers, right: Numbers) -> Texts:
+    return np.char.add(np.char.add(left.astype("S"), b"+"), right.astype("S"))
+
+
+def _mirrored(queries: Texts) -> Texts:
+    """ "a+b" -> "b+a": the sum is the same."""
+    left, right = _operands(queries)
+    return _pairs(right, left)
+
+
+def _operands(queries: Texts) -> tuple[Numbers, Numbers]:
     parts = np.char.partition(queries, b"+")  # (N, 3)
     return parts[:, 0].astype(np.int64), parts[:, 2].astype(np.int64)
 
@@ -106,7 +129,7 @@ def _groups(queries: Texts) -> dict[str, Labels]:
     return {"digits": np.char.add(np.char.add(parts[:, 0], "+"), parts[:, 2]), "carries": carries.astype(str)}
 
 
-def _digit_sum(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _digit_sum(numbers: Numbers) -> Numbers:
     total = np.zeros_like(numbers)
     while numbers.any():
         total += numbers % 10

@@ -1,7 +1,7 @@
 """What a task is: queries and answers as text and as tokens, and what the service says about them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -38,7 +38,8 @@ class Task:
       Python and by ECMAScript. The first of the `rules` that finds its mistake describes why another text is refused;
       `hint` completes the sentence "write ...".
     - `queries()` returns all queries, bytes [N]. If these are too many, `draw(generator, count)` returns random ones
-      instead, and may repeat itself.
+      instead, and may repeat itself; `chunks`, if given, are functions that return a part of all queries each.
+    - `mirror(queries)` returns the queries that ask the same in another order, bytes [N]; none if it is None.
     - `answers(queries)` returns the correct answers, bytes [N]. `groups(queries)` returns a label for each query, [N],
       by the name of a grouping: the evidence counts wrong answers in each group.
     - `truth` is how the service checks answers: by the sum of the numbers among the groups of `query_pattern`, whose
@@ -59,6 +60,8 @@ class Task:
     answers: Callable[[Texts], Texts]
     queries: Callable[[], Texts] | None = None
     draw: Draw | None = None
+    chunks: Sequence[Callable[[], Texts]] = ()
+    mirror: Callable[[Texts], Texts] | None = None
     groups: Callable[[Texts], dict[str, Labels]] = lambda _: {}
     oversampling: Mapping[int, int] = field(default_factory=dict)
 
