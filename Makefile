@@ -47,6 +47,7 @@ lock: .venv/tests.installed  ## Renew the requirements files from pyproject.toml
 		$(COMPILE) --group $$group --constraint tests/requirements.txt --output-file $$group/requirements.txt || exit; \
 	done
 	$(COMPILE) --group traces --constraint tests/requirements.txt --output-file service/requirements-traces.txt
+	$(COMPILE) --group ray --constraint tests/requirements.txt --output-file training/requirements-ray.txt
 	$(COMPILE) tests/clients/requirements.in --output-file tests/clients/requirements.txt
 
 clean:  ## Remove the environment and the caches of the tools.

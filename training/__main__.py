@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from training import TrainingError
+from training.comparisons import COMPARISONS
 from training.recipe import BATCH_SIZE, CELLS, EPOCHS, SEED, Recipe, read_recipe
 from training.tasks import Task, find_task
 
@@ -41,6 +42,12 @@ class TaskName(click.ParamType[Task]):
 
 
 folder = Folder(file_okay=False, path_type=Path)
+results_option = click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="training/study/results.jsonl",
+    help="File of all results, a line for each training.",
+)
 task_option = click.option(
     "--task", type=TaskName(), show_default="the artifact's", help="Task of the artifact, by its name."
 )
@@ -157,6 +164,28 @@ def evaluate(artifact: Path, task: Task | None) -> None:
     click.echo(f"smallest margin: {evidence.margin.smallest} at {evidence.margin.query}")
     if evidence.litert_mismatches is not None:
         click.echo(f"LiteRT mismatches: {evidence.litert_mismatches:,}")
+
+
+@cli.command()
+@click.option(
+    "--against",
+    type=click.Choice(COMPARISONS),
+    multiple=True,
+    show_default="all, one after the other",
+    help="Comparison to run. May be repeated.",
+)
+@results_option
+@click.option("--checkpoints", type=folder, default=".checkpoints/study", help="Folder of the trainings' checkpoints.")
+@click.option("--ray", "ray_address", metavar="ADDRESS", help="Run the trainings on this Ray cluster.")
+def compare(against: tuple[str, ...], results: Path, checkpoints: Path, ray_address: str | None) -> None:
+    """Train by our recipe and by others, and append a line to the results for each training.
+
+    What is in the results is not trained again, and a training that was broken off goes on.
+    """
+    _import_fast_tensorflow()
+    from training import compare
+
+    compare.compare(list(against or COMPARISONS), results, checkpoints, ray_address)
 
 
 @cli.command()

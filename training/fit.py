@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import keras
@@ -180,6 +181,13 @@ def predict(network: keras.Model, task: Task, queries: Texts, reverse: bool = Tr
     return probabilities
 
 
+def measure(network: keras.Model, task: Task, queries: Texts, reverse: bool) -> tuple[npt.NDArray[np.bool_], float]:
+    """Bytes [B] -> whether the answers of the Keras network are right, bool [B], and the share of right characters."""
+    right = task.tokenize_answers(task.answers(queries))
+    answered = task.tokenize_answers(answers(task, predict(network, task, queries, reverse)))  # (B, T) each
+    return (answered == right).all(axis=1), float((answered == right).mean())
+
+
 def answers(task: Task, probabilities: Probabilities) -> Texts:
     """Float32 [B, T, V] -> bytes [B]: the most probable characters, up to the first end."""
     return task.detokenize(probabilities.argmax(-1).astype(np.uint8))
@@ -222,16 +230,22 @@ def _callbacks(
     network: keras.Model, task: Task, recipe: Recipe, advance: Callable[[], object], tensorboard: Path | None
 ) -> list[keras.callbacks.Callback]:
     queries = queries_of(task, keys(task, "validation"))
-    correct = task.answers(queries)
+    started = 0.0
 
-    def exact_match() -> float:
-        return float((answers(task, predict(network, task, queries, recipe.reverse)) == correct).mean())
+    def step_ended(batch: int, _: object) -> None:
+        nonlocal started
+        if batch == 0:  # the first one of all is compiled
+            started = process_time()
+        advance()
 
-    measure = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_, **__: advance(),
-        on_epoch_end=lambda _, logs: logs.update(validation_exact_match=exact_match()),
-    )
-    return [measure] if tensorboard is None else [measure, keras.callbacks.TensorBoard(tensorboard, histogram_freq=1)]
+    def epoch_ended(_: int, logs: dict[str, float]) -> None:
+        steps = steps_per_epoch(recipe)
+        logs["core_seconds"] = round((process_time() - started) * steps / max(steps - 1, 1), 3)
+        exact, characters = measure(network, task, queries, recipe.reverse)
+        logs |= {"validation_exact_match": float(exact.mean()), "validation_characters": characters}
+
+    ours = keras.callbacks.LambdaCallback(on_train_batch_end=step_ended, on_epoch_end=epoch_ended)
+    return [ours] if tensorboard is None else [ours, keras.callbacks.TensorBoard(tensorboard, histogram_freq=1)]
 
 
 @contextmanager

@@ -70,10 +70,13 @@ class Part(_Strict):
 
 
 class Epoch(_Strict):
-    """The mean training loss of an epoch, and the accuracy on the validation pairs at its end."""
+    """The mean training loss of an epoch, the accuracy on the validation queries at its end, and the processor time of
+    its steps in seconds, of all cores together. The last two are None in versions before adder/3."""
 
     loss: float
     validation_exact_match: float
+    validation_characters: float | None = None
+    core_seconds: float | None = None
 
 
 class Margin(_Strict):
@@ -188,4 +191,9 @@ def write_atomically(file: Path, text: str) -> None:
 
 def _digests(artifact: Path) -> dict[str, str]:
     files = sorted(file for file in artifact.rglob("[!.]*") if file.is_file() and file.name != "checksums.txt")
-    return {str(file.relative_to(artifact)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {str(file.relative_to(artifact)): sha256(file.read_bytes()) for file in files}
+
+
+def sha256(content: bytes) -> str:
+    """Return the digest in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
