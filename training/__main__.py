@@ -149,11 +149,16 @@ def export(checkpoints: Path, artifacts: Path, name: str, version: int | None) -
 @cli.command()
 @click.argument("artifact", type=folder)
 @task_option
-def evaluate(artifact: Path, task: Task | None) -> None:
-    """Run ARTIFACT on all queries of its task, and write the evidence of its accuracy into its metadata."""
+@click.option("--whole", is_flag=True, help="Ask all queries also if they are too many to hold; can be broken off.")
+def evaluate(artifact: Path, task: Task | None, whole: bool) -> None:
+    """Run ARTIFACT on all queries of its task, and write the evidence of its accuracy into its metadata.
+
+    If these are too many to hold, as those of four digits, a sample is asked. Break --whole off with Ctrl-C: the same
+    command goes on.
+    """
     from training import evaluate
 
-    evidence = evaluate.evaluate(artifact, task)
+    evidence = (evaluate.evaluate_whole if whole else evaluate.evaluate)(artifact, task)
     click.echo(f"{evidence.domain.wrong:,} wrong of {evidence.domain.queries:,}{' in a sample' * evidence.is_sample}")
     for name, part in [("train", evidence.train), ("validation", evidence.validation), ("held-out", evidence.held_out)]:
         click.echo(f"{name}: {part.wrong:,} wrong of {part.queries:,}, exact-match accuracy {part.exact_match:.4%}")

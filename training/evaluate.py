@@ -1,23 +1,32 @@
 """Exact-match accuracy of an artifact on all queries of its task, or on a sample of them."""
 
+import json
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import reduce
+from multiprocessing import get_context
+from os import sched_getaffinity
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
-from training import metadata
-from training.engines import Engine, Floats, LiteRTEngine, SavedModelEngine, has_litert_files
-from training.examples import Part, keys, queries_of
+from training import TrainingError, metadata
+from training.engines import SERVING, Engine, Floats, LiteRTEngine, SavedModelEngine, has_litert_files
+from training.examples import Part, keys, parts_of, queries_of
 from training.tasks import Task, find_task
-from training.tasks.task import Texts
+from training.tasks.task import Labels, Texts
 
 BATCH_SIZE = 10_000  # of all calls: XLA compiles one size
-PARTS: tuple[Part, ...] = ("held_out", "validation", "train")
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 MAX_WRONG_QUERIES = 10_000  # are listed in the metadata; more are not worth reading one by one
+PARTS: tuple[Part, ...] = ("held_out", "validation", "train")
 
 Bools = npt.NDArray[np.bool_]
 
@@ -30,6 +39,35 @@ class Outcome(NamedTuple):
     confidence: Floats
     margins: Floats
     mismatches: Bools | None
+
+
+class Tally(BaseModel):
+    """What is counted of some queries. Tallies of different queries can be added.
+
+    `groups` has the numbers of queries and of wrong answers, by grouping and group; the parts of the split are one of
+    the groupings. `bins` has, for equal bins of confidence, the number of queries, the sum of their confidence and the
+    number of right answers.
+    """
+
+    groups: dict[str, dict[str, tuple[int, int]]]
+    bins: list[tuple[int, float, int]]
+    margin: metadata.Margin
+    wrong_queries: list[str]
+
+    def __add__(self, other: "Tally") -> "Tally":
+        groups = {
+            name: {
+                group: _sum(self.groups[name].get(group, (0, 0)), other.groups[name].get(group, (0, 0)))
+                for group in sorted(self.groups[name] | other.groups[name])
+            }
+            for name in self.groups
+        }
+        return Tally(
+            groups=groups,
+            bins=[(a + d, b + e, c + f) for (a, b, c), (d, e, f) in zip(self.bins, other.bins, strict=True)],
+            margin=min(self.margin, other.margin, key=lambda margin: (margin.smallest, margin.query)),
+            wrong_queries=sorted(self.wrong_queries + other.wrong_queries)[:MAX_WRONG_QUERIES],
+        )
 
 
 def evaluate(artifact: Path, task: Task | None = None) -> metadata.Evidence:
@@ -47,47 +85,154 @@ def evaluate(artifact: Path, task: Task | None = None) -> metadata.Evidence:
         SavedModelEngine(artifact, task),
         *([LiteRTEngine(artifact, task)] if has_litert_files(artifact) else []),
     ]
-    outcome = _run(engines, np.concatenate(parts), str(artifact))
-    evidence = build_evidence(task, parts, outcome)
-    # Read again: another command may have changed the file meanwhile.
-    metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": evidence}))
+    queries, labels = np.concatenate(parts), np.repeat(PARTS, [len(part) for part in parts])
+    with tqdm(total=len(queries), desc=str(artifact), unit_scale=True, unit="query") as bar:
+        outcome = run(engines, queries, bar.update)
+    mismatches = None if outcome.mismatches is None else int(outcome.mismatches.sum())
+    return _write(artifact, evidence_of(tally(task, queries, labels, outcome), task.queries is None, mismatches))
+
+
+def evaluate_whole(artifact: Path, task: Task | None = None) -> metadata.Evidence:
+    """Answer every query of a task that has too many to hold at once, by LiteRT and on all cores, and write the
+    evidence as `evaluate` does; the number of LiteRT mismatches remains that of the sample.
+
+    A hidden file in the artifact has what is counted of each of the task's chunks: if the command is broken off, the
+    next one goes on. Raises TrainingError as `evaluate` does, and if the task has no chunks or the artifact no LiteRT
+    files.
+    """
+    contents = metadata.read(artifact)
+    task = task or find_task(contents.task.name)
+    if not task.chunks:
+        raise TrainingError(f"the task {task.name} has no chunks: leave --whole out, to ask all queries or a sample")
+    if not has_litert_files(artifact):
+        raise TrainingError(f"{artifact} has no LiteRT files, by which --whole asks")
+    progress = artifact / f".whole-{metadata.sha256((artifact / SERVING).read_bytes())[:16]}.jsonl"
+    tallies = _read_tallies(progress)
+    missing = [number for number in range(len(task.chunks)) if number not in tallies]
+    bar = tqdm(total=len(task.chunks), initial=len(tallies), desc=str(artifact), unit="chunk")
+    try:
+        with bar, progress.open("a") as file:
+            for number, found in _ask_chunks(artifact, task, missing):
+                tallies[number] = found
+                # A newline before it: the last line may have been broken off.
+                file.write("\n" + json.dumps({"chunk": number, "tally": found.model_dump()}))
+                file.flush()
+                bar.update()
+    except KeyboardInterrupt as interrupt:
+        raise TrainingError(
+            f"interrupted after {len(tallies)} of {len(task.chunks)} chunks: "
+            f"`python -m training evaluate --whole {shlex.quote(str(artifact))}` goes on"
+        ) from interrupt
+    mismatches = None if contents.evidence is None else contents.evidence.litert_mismatches
+    evidence = _write(artifact, evidence_of(reduce(Tally.__add__, tallies.values()), False, mismatches))
+    progress.unlink()
     return evidence
 
 
-def _run(engines: list[Engine], queries: Texts, label: str) -> Outcome:
-    """Answer the queries by the first engine, and compare the answers of the second, if there is one."""
+def _ask_chunks(artifact: Path, task: Task, chunks: list[int]) -> Iterator[tuple[int, Tally]]:
+    """Yield the tallies of chunks in the order in which they are finished."""
+    cores = len(sched_getaffinity(0))
+    with ProcessPoolExecutor(cores, get_context("spawn"), _start_process, (artifact, task.name)) as pool:
+        try:
+            futures = {pool.submit(_ask_chunk, number): number for number in chunks}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_process(artifact: Path, task_name: str) -> None:
+    global _asked
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+    task = find_task(task_name)
+    _asked = task, LiteRTEngine(artifact, task)
+
+
+def _ask_chunk(number: int) -> Tally:
+    task, engine = _asked
+    queries = task.chunks[number]()
+    return tally(task, queries, parts_of(task, queries), run([engine], queries))
+
+
+_asked: tuple[Task, LiteRTEngine]
+
+
+def _read_tallies(file: Path) -> dict[int, Tally]:
+    """Read what was counted before, without a last line whose writing was broken off."""
+    tallies = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            fields = json.loads(line)
+            tallies[int(fields["chunk"])] = Tally.model_validate(fields["tally"])
+        except (ValueError, KeyError, TypeError, ValidationError):
+            continue
+    return tallies
+
+
+def run(engines: list[Engine], queries: Texts, advance: Callable[[int], object] = lambda _: None) -> Outcome:
+    """Answer the queries by the first engine, and compare the answers of the second, if there is one.
+
+    `advance` is called with the number of queries of each call."""
     rows = []
-    with tqdm(total=len(queries), desc=label, unit_scale=True, unit="query") as bar:
-        for start in range(0, len(queries), BATCH_SIZE):
-            batch = queries[start : start + BATCH_SIZE]
-            padded = np.resize(batch, BATCH_SIZE)  # repeats the batch
-            first, *others = [engine.predict(padded) for engine in engines]
-            mismatches = [first.answers != other.answers for other in others]
-            row = (first.answers, first.confidence, margins(first.answers, first.probabilities), *mismatches)
-            rows.append([column[: len(batch)] for column in row])
-            bar.update(len(batch))
+    for start in range(0, len(queries), BATCH_SIZE):
+        batch = queries[start : start + BATCH_SIZE]
+        padded = np.resize(batch, BATCH_SIZE)  # repeats the batch
+        first, *others = [engine.predict(padded) for engine in engines]
+        mismatches = [first.answers != other.answers for other in others]
+        row = (first.answers, first.confidence, margins(first.answers, first.probabilities), *mismatches)
+        rows.append([column[: len(batch)] for column in row])
+        advance(len(batch))
     answers, confidence, margin, *mismatched = (np.concatenate(column) for column in zip(*rows, strict=True))
     return Outcome(answers, confidence, margin, mismatched[0] if mismatched else None)
 
 
-def build_evidence(task: Task, parts: list[Texts], outcome: Outcome) -> metadata.Evidence:
-    """Compute the evidence from the outcome for the queries of the PARTS, in this order."""
-    queries = np.concatenate(parts)
+def tally(task: Task, queries: Texts, parts: Labels, outcome: Outcome) -> Tally:
+    """Count what the evidence consists of. `parts` is the part of each query, [N]."""
     correct = outcome.answers == task.answers(queries)
-    held_out, validation, train = np.split(correct, np.cumsum([len(part) for part in parts[:-1]]))
+    bins = np.minimum((outcome.confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    columns = [np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, outcome.confidence, correct)]
     least = int(outcome.margins.argmin())
-    return metadata.Evidence(
-        domain=measure(correct),
-        is_sample=task.queries is None,
-        train=measure(train),
-        validation=measure(validation),
-        held_out=measure(held_out),
-        groups={name: _measure_groups(correct, labels) for name, labels in task.groups(queries).items()},
-        calibration_error=round(expected_calibration_error(correct, outcome.confidence), 6),
-        reliability=reliability_bins(correct, outcome.confidence),
+    return Tally(
+        groups={name: _count(labels, correct) for name, labels in {"part": parts, **task.groups(queries)}.items()},
+        bins=[(int(count), float(confidence), int(right)) for count, confidence, right in zip(*columns, strict=True)],
         margin=metadata.Margin(query=queries[least].decode(), smallest=round(float(outcome.margins[least]), 4)),
-        litert_mismatches=None if outcome.mismatches is None else int(outcome.mismatches.sum()),
         wrong_queries=[query.decode() for query in np.sort(queries[~correct])[:MAX_WRONG_QUERIES].tolist()],
+    )
+
+
+def _count(labels: Labels, correct: Bools) -> dict[str, tuple[int, int]]:
+    groups, index = np.unique(labels, return_inverse=True)
+    queries, wrong = np.bincount(index), np.bincount(index, ~correct)
+    return {str(group): (int(queries[number]), int(wrong[number])) for number, group in enumerate(groups)}
+
+
+def evidence_of(counted: Tally, is_sample: bool, mismatches: int | None) -> metadata.Evidence:
+    """Compute the evidence.
+
+    The expected calibration error is the mean difference between accuracy and mean confidence over the bins, weighted
+    by the queries in each (Guo et al. 2017, arXiv 1706.04599, section 2). The bins of the reliability diagram are those
+    with queries.
+    """
+    groups = {
+        name: {group: _part(*counts) for group, counts in found.items()} for name, found in counted.groups.items()
+    }
+    parts = groups.pop("part")
+    domain = _part(*reduce(_sum, counted.groups["part"].values()))
+    surplus = sum(abs(right - confidence) for _, confidence, right in counted.bins)
+    return metadata.Evidence(
+        domain=domain,
+        is_sample=is_sample,
+        **parts,
+        groups=groups,
+        calibration_error=round(surplus / domain.queries, 6),
+        reliability=[
+            metadata.Bin(queries=count, confidence=round(confidence / count, 4), accuracy=round(right / count, 6))
+            for count, confidence, right in counted.bins
+            if count
+        ],
+        margin=counted.margin,
+        litert_mismatches=mismatches,
+        wrong_queries=counted.wrong_queries,
     )
 
 
@@ -103,38 +248,20 @@ def margins(answers: Texts, probabilities: Floats) -> Floats:
     return margin
 
 
-def expected_calibration_error(correct: Bools, confidence: Floats) -> float:
-    """Bool [N] and float32 [N] -> the mean difference between accuracy and mean confidence over equal bins of
-    confidence, weighted by the queries in each (Guo et al. 2017, arXiv 1706.04599, section 2)."""
-    surplus = np.bincount(_bins(confidence), weights=correct.astype(float) - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(surplus).sum() / len(correct))
-
-
-def reliability_bins(correct: Bools, confidence: Floats) -> list[metadata.Bin]:
-    """Bool [N] and float32 [N] -> the bins of a reliability diagram (Guo et al. 2017), in ascending order, without
-    the empty ones."""
-    bins, found = _bins(confidence), []
-    for index in np.unique(bins):
-        inside = bins == index
-        found.append(
-            metadata.Bin(
-                queries=int(inside.sum()),
-                confidence=round(float(confidence[inside].mean(dtype=np.float64)), 4),
-                accuracy=round(float(correct[inside].mean()), 6),
-            )
-        )
-    return found
-
-
 def measure(correct: Bools) -> metadata.Part:
     """Bool [N] -> the number of queries and of wrong answers, and the exact-match accuracy."""
-    wrong = int((~correct).sum())
-    return metadata.Part(queries=len(correct), wrong=wrong, exact_match=1 - wrong / len(correct))
+    return _part(len(correct), int((~correct).sum()))
 
 
-def _measure_groups(correct: Bools, groups: npt.NDArray[np.str_]) -> dict[str, metadata.Part]:
-    return {str(group): measure(correct[groups == group]) for group in np.unique(groups)}
+def _part(queries: int, wrong: int) -> metadata.Part:
+    return metadata.Part(queries=queries, wrong=wrong, exact_match=1 - wrong / queries)
 
 
-def _bins(confidence: Floats) -> npt.NDArray[np.int64]:
-    return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
+
+
+def _write(artifact: Path, evidence: metadata.Evidence) -> metadata.Evidence:
+    # Read again: another command may have changed the file meanwhile.
+    metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": evidence}))
+    return evidence

@@ -17,7 +17,7 @@ import tensorflow as tf
 from training import TrainingError
 from training.recipe import Recipe
 from training.tasks import Task
-from training.tasks.task import Draw, Texts, Tokens
+from training.tasks.task import Draw, Labels, Texts, Tokens
 
 Part = Literal["train", "validation", "held_out"]
 Hashes = npt.NDArray[np.uint64]
@@ -137,10 +137,15 @@ def _draws(task: Task, part: Part, first: int) -> Iterator[Texts]:
     """
     for block in count(first):
         drawn = cast(Draw, task.draw)(np.random.Generator(np.random.Philox(counter=[0, 0, 0, block], key=0)), BLOCK)
-        hashes = _hashes(_keys(task, drawn)).astype(np.float64) / 2.0**64
-        held_out, validation = hashes < HELD_OUT_SHARE, hashes < HELD_OUT_SHARE + VALIDATION_SHARE
-        inside = {"held_out": held_out, "validation": validation & ~held_out, "train": ~validation}[part]
-        yield drawn[inside]
+        yield drawn[parts_of(task, drawn) == part]
+
+
+def parts_of(task: Task, queries: Texts) -> Labels:
+    """Return the part of each query of a task whose queries are drawn: bytes [N] -> [N]."""
+    bounds = np.array([HELD_OUT_SHARE, HELD_OUT_SHARE + VALIDATION_SHARE]) * 2.0**64
+    parts = np.array(["held_out", "validation", "train"])
+    found: Labels = parts[np.searchsorted(bounds.astype(np.uint64), _hashes(_keys(task, queries)), side="right")]
+    return found
 
 
 def _keys(task: Task, queries: Texts) -> Texts:
