@@ -73,7 +73,7 @@ def shipped() -> Path:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoints of a network trained for one short epoch: most of its answers are wrong."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    trained = run_training_process("train", folder, "--epochs", 1, "--examples", 20_480)
+    trained = run_training_process("train", folder, "--epochs", 1, "--examples", 10_000)
     assert trained.returncode == 0, trained.stderr
     return folder
 

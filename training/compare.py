@@ -48,6 +48,7 @@ def compare(comparisons: list[str], results: Path, folder: Path, ray_address: st
         for recipe in recipes
     }
     missing = [recipe for found, recipe in wanted.items() if found not in done]
+    results.parent.mkdir(parents=True, exist_ok=True)
     print(f"{len(wanted) - len(missing)} of {len(wanted)} trainings are in {results}")
     lines = _on_ray(missing, folder, ray_address) if ray_address else (run(recipe, folder) for recipe in missing)
     for number, line in enumerate(lines, len(wanted) - len(missing) + 1):

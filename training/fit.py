@@ -232,13 +232,13 @@ def _callbacks(
     queries = queries_of(task, keys(task, "validation"))
     started = 0.0
 
-    def step_ended(batch: int, _: object) -> None:
+    def step_ended(batch: int, logs: object) -> None:  # noqa: ARG001  Keras names it
         nonlocal started
         if batch == 0:  # the first one of all is compiled
             started = process_time()
         advance()
 
-    def epoch_ended(_: int, logs: dict[str, float]) -> None:
+    def epoch_ended(epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG001
         steps = steps_per_epoch(recipe)
         logs["core_seconds"] = round((process_time() - started) * steps / max(steps - 1, 1), 3)
         exact, characters = measure(network, task, queries, recipe.reverse)

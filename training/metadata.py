@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from training import TrainingError, tasks
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-MUTABLE = re.compile(r"metadata\.json|MODEL_CARD\.md|[^/]+\.png")  # written by `evaluate`, `compare` and `report`
+MUTABLE = re.compile(r"metadata\.json|MODEL_CARD\.md|[^/]+\.png")  # written by `evaluate` and `report`
 
 
 class _Strict(BaseModel):

@@ -13,20 +13,21 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import run_training, run_training_process, training_process
-from training import TrainingError, examples, fit
-from training.recipe import Recipe, default_recipe, read_recipe
+from training import TrainingError, fit
+from training.examples import keys, queries_of
+from training.recipe import Recipe, read_recipe
 from training.tasks import Task, find_task
-from training.tasks.task import Texts
+from training.tasks.task import Texts, Tokens
 
-SHORT = ["--epochs", "4", "--examples", "2048"]  # two steps an epoch
+SHORT = ["--epochs", "4", "--examples", "2048", "--batch-size", "1024"]  # four steps an epoch
 
 
 ADDITION = find_task("addition")
 
 
 def recipe(**changes: Any) -> Recipe:
-    fields: dict[str, Any] = {"task": "addition", "architecture": "repeat_vector", "cell": "lstm", "seed": 1}
-    return default_recipe(**fields | {"epochs": 1, "examples": 2048, "batch_size": 1024, "command": ""} | changes)
+    fields: dict[str, Any] = {"task": "addition", "epochs": 1, "examples": 2048, "command": ""}
+    return Recipe(**fields | changes)
 
 
 def weights(folder: Path) -> bytes:
@@ -75,34 +76,32 @@ def test_a_resumed_training_gives_the_same_weights(uninterrupted: Path, tmp_path
     assert weights(tmp_path) == weights(uninterrupted)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # TensorFlow's own
 def test_fit_uses_each_part_for_its_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class StubNetwork:
-        optimizer = SimpleNamespace(iterations=0)
-        output_shape = (None, 4, 12)
+    class StubStepwise:
+        def __init__(self, *_: object) -> None:
+            pass
 
         def fit(self, *_: Any, callbacks: list[keras.callbacks.Callback], **__: Any) -> Any:
             logs = {"loss": 0.0}
             callbacks[0].on_epoch_end(0, logs)
             return SimpleNamespace(history={name: [value] for name, value in logs.items()})
 
-        def save(self, file: Path) -> None:
-            file.touch()
-
     used: dict[str, Any] = {}
-    monkeypatch.setattr(fit, "new_network", lambda *_: StubNetwork())
-    monkeypatch.setattr(
-        examples, "batches", lambda _, queries, *arguments: used.update(train=queries, seed_and_epoch=arguments[-2:])
-    )
 
-    def predict(_network: object, task: Task, queries: Texts) -> fit.Probabilities:
+    def batches(_: Task, queries: Tokens, _answers: Tokens, recipe: Recipe, epoch: int) -> None:
+        used.update(train=queries, seed_and_epoch=(recipe.seed, epoch))
+
+    def predict(_network: object, task: Task, queries: Texts, _reverse: bool) -> fit.Probabilities:
         used["validation"] = fit.encode(task, queries)
         return np.zeros([len(queries), 4, 12], np.float32)
 
+    monkeypatch.setattr(fit, "Stepwise", StubStepwise)
+    monkeypatch.setattr(fit, "batches", batches)
     monkeypatch.setattr(fit, "predict", predict)
-    fit.fit(recipe(seed=3, examples=890_000), tmp_path)
-    split = examples.split(ADDITION)
-    for name, part in [("train", split.train), ("validation", split.validation)]:
-        expected = {query.tobytes() for query in fit.encode(ADDITION, part)}
+    fit.fit(recipe(seed=3, examples=445_445), tmp_path)
+    for name, part in [("train", keys(ADDITION, "train")), ("validation", keys(ADDITION, "validation"))]:
+        expected = {query.tobytes() for query in fit.encode(ADDITION, queries_of(ADDITION, part))}
         assert {query.tobytes() for query in used[name]} == expected
     assert used["seed_and_epoch"] == (3, 0)
 
@@ -237,7 +236,7 @@ def test_read_recipe_names_a_damaged_file(tmp_path: Path) -> None:
             ["--task", "sorting"],
             "Invalid value for '--task': the task 'sorting' does not exist: the tasks are",
         ),
-        (["--examples", 890_001], "Invalid value for --examples: the task addition has 890,000 train pairs"),
+        (["--examples", 445_446], "Invalid value for --examples: the task addition has 445,445 train pairs"),
         (["--task", "reversal", "--batch-size", 20_000], "has 17382 examples, fewer than the batch size of 20000"),
         (["--network", "simple_rnn_classifier"], "the task addition has answers of up to 4"),
     ],

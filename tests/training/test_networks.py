@@ -16,7 +16,7 @@ def task_of(name: str) -> Task:
 
 def build(name: str, cell: str) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return networks.ARCHITECTURES[name].build(task_of(name), cell)
+    return networks.ARCHITECTURES[name].build(task_of(name), cell, 128)
 
 
 def test_every_architecture_has_its_cells() -> None:
@@ -48,7 +48,7 @@ def test_simple_rnn_classifier_has_the_layers_of_the_tutorial() -> None:
 
 def test_simple_rnn_classifier_refuses_longer_answers() -> None:
     with pytest.raises(TrainingError, match="the task addition has answers of up to 4: choose another network or task"):
-        networks.ARCHITECTURES["simple_rnn_classifier"].build(find_task("addition"), "simple_rnn")
+        networks.ARCHITECTURES["simple_rnn_classifier"].build(find_task("addition"), "simple_rnn", 128)
 
 
 def test_networks_have_the_sizes_of_their_task() -> None:

@@ -9,6 +9,7 @@ from flask import Flask, request
 
 from training import fit
 from training.networks import ARCHITECTURES
+from training.recipe import HIDDEN_UNITS
 from training.tasks import find_task
 
 TASK = find_task("addition")
@@ -34,6 +35,6 @@ def create_app() -> Flask:
 
 def load() -> Any:
     """The Keras network with the SavedModel's weights: the artifact has no .keras file."""
-    network = ARCHITECTURES["repeat_vector"].build(TASK, "lstm")
+    network = ARCHITECTURES["repeat_vector"].build(TASK, "lstm", HIDDEN_UNITS)
     network.set_weights([weight.numpy() for weight in tf.saved_model.load(os.environ["ADDER_SAVED_MODEL"]).weights])
     return network
