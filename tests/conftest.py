@@ -33,7 +33,13 @@ ROOT = Path(__file__).parent.parent
 def run_training(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the command line of training in this process, which has imported TensorFlow already."""
     command, stdout, stderr = ["training", *map(str, arguments)], StringIO(), StringIO()
-    with patch.object(sys, "argv", command), redirect_stdout(stdout), redirect_stderr(stderr), catch_warnings():
+    with (
+        patch.object(sys, "argv", command),
+        patch.dict(os.environ),  # `train` changes it, for its own process
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+        catch_warnings(),
+    ):
         filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # TensorFlow's own
         try:
             main()

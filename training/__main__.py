@@ -42,12 +42,6 @@ class TaskName(click.ParamType[Task]):
 
 
 folder = Folder(file_okay=False, path_type=Path)
-results_option = click.option(
-    "--results",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default="training/study/results.jsonl",
-    help="File of all results, a line for each training.",
-)
 task_option = click.option(
     "--task", type=TaskName(), show_default="the artifact's", help="Task of the artifact, by its name."
 )
@@ -105,10 +99,11 @@ def train(
     A training in CHECKPOINTS is resumed with its own options. With more --epochs it is extended, also behind its end:
     the learning rate goes on as in a training of so many epochs.
     """
-    if cell is not None and cell not in CELLS[network]:
+    is_resumed = (checkpoints / "recipe.json").exists()
+    if not is_resumed and cell is not None and cell not in CELLS[network]:
         raise click.BadParameter(f"{network} supports {', '.join(CELLS[network])}", param_hint="--cell")
     _import_fast_tensorflow()
-    if (checkpoints / "recipe.json").exists():
+    if is_resumed:
         from training import fit
 
         recipe, typed = read_recipe(checkpoints), _typed_fields(context)
@@ -179,7 +174,12 @@ def evaluate(artifact: Path, task: Task | None, whole: bool) -> None:
     show_default="all, one after the other",
     help="Comparison to run. May be repeated.",
 )
-@results_option
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="training/study/results.jsonl",
+    help="File of all results, a line for each training.",
+)
 @click.option("--checkpoints", type=folder, default=".checkpoints/study", help="Folder of the trainings' checkpoints.")
 @click.option("--ray", "ray_address", metavar="ADDRESS", help="Run the trainings on this Ray cluster.")
 def compare(against: tuple[str, ...], results: Path, checkpoints: Path, ray_address: str | None) -> None:
@@ -213,7 +213,7 @@ def explain(layer: str) -> None:
 
 
 def _import_fast_tensorflow() -> None:
-    """Import TensorFlow with oneDNN, which makes trainings a third faster, and without its notice on stderr."""
+    """Import TensorFlow with oneDNN, which trains faster, and without its notice on stderr."""
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     stderr = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:

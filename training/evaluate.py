@@ -3,14 +3,15 @@
 import json
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import replace
 from functools import reduce
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from os import sched_getaffinity
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from training import TrainingError, metadata
 from training.engines import SERVING, Engine, Floats, LiteRTEngine, SavedModelEngine, has_litert_files
 from training.examples import Part, keys, parts_of, queries_of
 from training.tasks import Task, find_task
-from training.tasks.task import Labels, Texts
+from training.tasks.task import Chunk, Labels, Texts
 
 BATCH_SIZE = 10_000  # of all calls: XLA compiles one size
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
@@ -108,11 +109,11 @@ def evaluate_whole(artifact: Path, task: Task | None = None) -> metadata.Evidenc
         raise TrainingError(f"{artifact} has no LiteRT files, by which --whole asks")
     progress = artifact / f".whole-{metadata.sha256((artifact / SERVING).read_bytes())[:16]}.jsonl"
     tallies = _read_tallies(progress)
-    missing = [number for number in range(len(task.chunks)) if number not in tallies]
-    bar = tqdm(total=len(task.chunks), initial=len(tallies), desc=str(artifact), unit="chunk")
+    missing = [number for number in range(task.chunks) if number not in tallies]
+    bar = tqdm(total=task.chunks, initial=len(tallies), desc=str(artifact), unit="chunk")
     try:
-        with bar, progress.open("a") as file:
-            for number, found in _ask_chunks(artifact, task, missing):
+        with bar, progress.open("a") as file, closing(_ask_chunks(artifact, task, missing)) as asked:
+            for number, found in asked:
                 tallies[number] = found
                 # A newline before it: the last line may have been broken off.
                 file.write("\n" + json.dumps({"chunk": number, "tally": found.model_dump()}))
@@ -120,7 +121,7 @@ def evaluate_whole(artifact: Path, task: Task | None = None) -> metadata.Evidenc
                 bar.update()
     except KeyboardInterrupt as interrupt:
         raise TrainingError(
-            f"interrupted after {len(tallies)} of {len(task.chunks)} chunks: "
+            f"interrupted after {len(tallies)} of {task.chunks} chunks: "
             f"`python -m training evaluate --whole {shlex.quote(str(artifact))}` goes on"
         ) from interrupt
     mismatches = None if contents.evidence is None else contents.evidence.litert_mismatches
@@ -129,7 +130,7 @@ def evaluate_whole(artifact: Path, task: Task | None = None) -> metadata.Evidenc
     return evidence
 
 
-def _ask_chunks(artifact: Path, task: Task, chunks: list[int]) -> Iterator[tuple[int, Tally]]:
+def _ask_chunks(artifact: Path, task: Task, chunks: list[int]) -> Generator[tuple[int, Tally]]:
     """Yield the tallies of chunks in the order in which they are finished."""
     cores = len(sched_getaffinity(0))
     with ProcessPoolExecutor(cores, get_context("spawn"), _start_process, (artifact, task.name)) as pool:
@@ -138,7 +139,8 @@ def _ask_chunks(artifact: Path, task: Task, chunks: list[int]) -> Iterator[tuple
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():  # the pool would wait for the end of all chunks
+                process.terminate()
 
 
 def _start_process(artifact: Path, task_name: str) -> None:
@@ -150,7 +152,7 @@ def _start_process(artifact: Path, task_name: str) -> None:
 
 def _ask_chunk(number: int) -> Tally:
     task, engine = _asked
-    queries = task.chunks[number]()
+    queries = cast(Chunk, task.chunk)(number)
     return tally(task, queries, parts_of(task, queries), run([engine], queries))
 
 

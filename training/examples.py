@@ -59,15 +59,7 @@ def epoch_queries(task: Task, recipe: Recipe, epoch: int) -> Texts:
     """
     if recipe.fresh:
         return _fresh(task, recipe.examples, epoch)
-    train = keys(task, "train", recipe.examples)
-    if recipe.both_orders:
-        train = queries_of(task, train)
-    elif task.mirror is not None:  # in an order that is as good as random
-        train = np.where(_hashes(train) % 2 == 1, task.mirror(train), train)
-    if not recipe.oversample_short:
-        return train
-    repeats = np.array([task.oversampling.get(length, 1) for length in range(task.query_length + 1)])
-    return np.repeat(train, repeats[np.char.str_len(train)])
+    return _repeated(task, recipe.examples, recipe.both_orders, recipe.oversample_short)
 
 
 def batches(task: Task, queries: Tokens, answers: Tokens, recipe: Recipe, epoch: int) -> tf.data.Dataset:
@@ -85,6 +77,21 @@ def batches(task: Task, queries: Tokens, answers: Tokens, recipe: Recipe, epoch:
         return (query, tf.pad(answer[:, :-1], [[0, 0], [1, 0]], constant_values=task.end_token)), answer
 
     return examples.batch(recipe.batch_size, drop_remainder=True).map(with_previous).prefetch(2)
+
+
+@cache
+def _repeated(task: Task, examples: int, both_orders: bool, oversample_short: bool) -> Texts:
+    """The queries of each epoch of a recipe that is not fresh."""
+    train = keys(task, "train", examples)
+    if both_orders:
+        train = queries_of(task, train)
+    elif task.mirror is not None:  # in an order that is as good as random
+        train = np.where(_hashes(train) % 2 == 1, task.mirror(train), train)
+    if oversample_short:
+        repeats = np.array([task.oversampling.get(length, 1) for length in range(task.query_length + 1)])
+        train = np.repeat(train, repeats[np.char.str_len(train)])
+    train.setflags(write=False)
+    return train
 
 
 @cache

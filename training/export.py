@@ -287,5 +287,6 @@ def _provenance(recipe: Recipe) -> Provenance:
         cell=recipe.cell,
         seed=recipe.seed,
         split_by_pair=True,
+        units=recipe.units,
         libraries={"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},
     )

@@ -83,8 +83,9 @@ def _train(
     """Train all epochs behind `epochs`, save and append each, and write a line about it."""
     write("compiling the first step: it takes up to a minute")
     task, stepwise = find_task(recipe.task), Stepwise(network, recipe.architecture)
-    for epoch in range(len(epochs), recipe.epochs):
-        if recipe.fresh or epoch == len(epochs):
+    first = len(epochs)
+    for epoch in range(first, recipe.epochs):
+        if recipe.fresh or epoch == first:  # else they are those of the epoch before
             queries = epoch_queries(task, recipe, epoch)
             inputs, answers = encode(task, queries, recipe.reverse), task.tokenize_answers(task.answers(queries))
         fitted = stepwise.fit(
@@ -105,8 +106,8 @@ def _train(
 
 
 class Stepwise(keras.Model):  # type: ignore[misc]  # Keras has no types
-    """A compiled network in its second form, one character at a time, for training: twice as fast as layer by layer,
-    because the input that is the same at each step is multiplied once, and the zeros of the start are not.
+    """A compiled network in its second form, one character at a time, for training. It is faster than layer by
+    layer: the input that is the same at each step is multiplied once, and the zeros of the start are not.
 
     The weights and the optimizer are those of the network. (Queries, int32 [B, Q], previous characters, int32 [B, T])
     -> logarithms of the probabilities, float32 [B, T, V].

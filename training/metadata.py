@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training import TrainingError, tasks
+from training.recipe import HIDDEN_UNITS
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MUTABLE = re.compile(r"metadata\.json|MODEL_CARD\.md|[^/]+\.png")  # written by `evaluate` and `report`
@@ -49,8 +50,8 @@ class Golden(_Strict):
 class Provenance(_Strict):
     """The origin of the weights: the commit and command of the training, and the libraries of the export.
 
-    `split_by_pair` is false if queries that mirror each other may have been in different parts of the split, as in
-    versions before adder/3.
+    `units` is the number of hidden units. `split_by_pair` is false if queries that mirror each other may have been in
+    different parts of the split, as in versions before adder/3.
     """
 
     git_commit: str
@@ -58,6 +59,7 @@ class Provenance(_Strict):
     cell: str
     seed: int
     split_by_pair: bool = False
+    units: int = HIDDEN_UNITS
     libraries: dict[str, str]
 
 

@@ -15,7 +15,6 @@ from keras import layers
 
 from training import TrainingError, cells
 from training.cells import States
-from training.recipe import HIDDEN_UNITS
 from training.tasks import Task
 
 RECURRENT_LAYERS = {"lstm": layers.LSTM, "gru": layers.GRU, "simple_rnn": layers.SimpleRNN}
@@ -42,7 +41,7 @@ class Architecture(NamedTuple):
     autoregressive: bool = False
 
 
-def repeat_vector(task: Task, cell: str, units: int = HIDDEN_UNITS) -> keras.Model:
+def repeat_vector(task: Task, cell: str, units: int) -> keras.Model:
     """Encoder-decoder whose decoder reads the context vector, the same at every step.
 
     Source: the second script of the Keras tutorial on return_sequences, RepeatVector and TimeDistributed. The example
@@ -73,7 +72,7 @@ def _repeat_vector_decode_step(network: keras.Model, states: States, _previous: 
     return network.get_layer("characters").layer(output), [input_projection, *states]
 
 
-def simple_rnn_classifier(task: Task, cell: str, units: int = HIDDEN_UNITS) -> keras.Model:
+def simple_rnn_classifier(task: Task, cell: str, units: int) -> keras.Model:
     """Encoder with one output character, computed from its last state.
 
     Source: the first script of the Keras tutorial on return_sequences, RepeatVector and TimeDistributed.
@@ -102,7 +101,7 @@ def _classifier_decode_step(network: keras.Model, states: States, _previous: tf.
     return network.get_layer("characters")(states[0]), states
 
 
-def cho2014(task: Task, _cell: str, units: int = HIDDEN_UNITS) -> keras.Model:
+def cho2014(task: Task, _cell: str, units: int) -> keras.Model:
     """GRU encoder-decoder whose decoder starts from the context vector, and reads it with the previous character at
     every step.
 
@@ -146,7 +145,7 @@ def _cho_decode_step(network: keras.Model, states: States, previous: tf.Tensor) 
     return tf.nn.softmax(logits), [context_projection, context_logits, *states]
 
 
-def sutskever2014(task: Task, _cell: str, units: int = HIDDEN_UNITS) -> keras.Model:
+def sutskever2014(task: Task, _cell: str, units: int) -> keras.Model:
     """LSTM encoder-decoder whose decoder starts from the encoder's last state, and reads the previous character.
 
     Source: Sutskever et al. 2014, arXiv 1409.3215, section 2. The query is reversed, and one symbol, here the pad, both

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from training import TrainingError, metadata
 from training.networks import ARCHITECTURES
-from training.recipe import HIDDEN_UNITS
 from training.tasks import Task, find_task
 
 Pictures = list[tuple[str, str]]  # file name and caption of each PNG
@@ -52,7 +51,7 @@ def diagrams(contents: metadata.Metadata, task: Task, folder: Path) -> Pictures:
     """Draw the layers of the encoder and of the decoder, with Keras and graphviz, unless it was trained elsewhere."""
     if contents.provenance is None:
         return []
-    network = ARCHITECTURES[contents.architecture].build(task, contents.provenance.cell, HIDDEN_UNITS)
+    network = ARCHITECTURES[contents.architecture].build(task, contents.provenance.cell, contents.provenance.units)
     output = network.get_layer("encoder").output
     state = output[1:] if isinstance(output, list) else [output]  # a list repeats the last state first
     parts = {

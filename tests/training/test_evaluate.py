@@ -1,13 +1,15 @@
+import re
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+import time
+from collections.abc import Callable, Generator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.conftest import newest, run_training, run_training_process
+from tests.conftest import newest, run_training, run_training_process, training_process
 from training import TrainingError, engines, evaluate, examples, metadata
 from training.examples import keys, parts_of, queries_of
 from training.tasks import Task, find_task
@@ -132,7 +134,7 @@ def test_evaluate_measures_any_domain_without_litert(tmp_path: Path, monkeypatch
 @pytest.fixture
 def whole(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Task]:
     """An artifact and a task of 40 chunks with 4,000 queries together, which is asked in this process."""
-    task = replace(find_task("addition-4"), chunks=[partial(_hundred, number) for number in range(40)])
+    task = replace(find_task("addition-4"), chunks=40, chunk=_hundred)
     monkeypatch.setattr(evaluate, "_ask_chunks", in_this_process)
     monkeypatch.setattr(evaluate, "LiteRTEngine", StubEngine)
     return artifact, task
@@ -142,10 +144,11 @@ def _hundred(number: int) -> Texts:
     return np.array([f"{number}+{other}".encode() for other in range(100)])
 
 
-def in_this_process(artifact: Path, task: Task, chunks: list[int]) -> Iterator[tuple[int, evaluate.Tally]]:
+def in_this_process(artifact: Path, task: Task, chunks: list[int]) -> Generator[tuple[int, evaluate.Tally]]:
     engine = StubEngine(artifact, task)
     for number in chunks:
-        queries = task.chunks[number]()
+        assert task.chunk is not None
+        queries = task.chunk(number)
         yield number, evaluate.tally(task, queries, parts_of(task, queries), evaluate.run([engine], queries))
 
 
@@ -155,11 +158,11 @@ def test_all_queries_are_asked_in_chunks_that_can_be_broken_off(
     artifact, task = whole
     asked: list[list[int]] = []
 
-    def broken_off(artifact: Path, task: Task, chunks: list[int]) -> Iterator[tuple[int, evaluate.Tally]]:
+    def broken_off(artifact: Path, task: Task, chunks: list[int]) -> Generator[tuple[int, evaluate.Tally]]:
         yield from in_this_process(artifact, task, chunks[:15])
         raise KeyboardInterrupt
 
-    def recorded(artifact: Path, task: Task, chunks: list[int]) -> Iterator[tuple[int, evaluate.Tally]]:
+    def recorded(artifact: Path, task: Task, chunks: list[int]) -> Generator[tuple[int, evaluate.Tally]]:
         asked.append(chunks)
         return in_this_process(artifact, task, chunks)
 
@@ -177,6 +180,26 @@ def test_all_queries_are_asked_in_chunks_that_can_be_broken_off(
     assert found.held_out.queries + found.validation.queries + found.train.queries == 4000
     assert metadata.read(artifact).evidence == found
     assert not list(artifact.glob(".whole-*"))
+
+
+def test_ctrl_c_ends_whole_at_once(tmp_path: Path) -> None:
+    """With processes that ask LiteRT. The network is barely trained: all answers are wrong."""
+    checkpoints, artifacts = tmp_path / "checkpoints", tmp_path / "artifacts"
+    options = ["--task", "addition-4", "--epochs", 1, "--examples", 512]
+    assert run_training("train", checkpoints, *options).returncode == 0
+    assert run_training("export", checkpoints, "--artifacts", artifacts, "--name", "adder-4").returncode == 0
+    artifact = artifacts / "adder-4" / "1"
+    with training_process("evaluate", "--whole", artifact) as asking:
+        while not any(progress.stat().st_size for progress in artifact.glob(".whole-*")):
+            assert asking.poll() is None
+            time.sleep(0.05)
+        asking.send_signal(signal.SIGINT)
+        _, stderr = asking.communicate()
+    assert asking.returncode == 1
+    assert re.fullmatch(
+        rf"error: interrupted after [1-9]\d* of 1000 chunks: `python -m training evaluate --whole {artifact}` goes on",
+        stderr.splitlines()[-1],
+    )
 
 
 def test_whole_needs_chunks(artifact: Path) -> None:

@@ -119,7 +119,7 @@ def test_check_accepts_the_exported_network(
 def test_check_refuses_another_network(saved_model: SavedModelEngine) -> None:
     keras.utils.set_random_seed(2)
     with pytest.raises(TrainingError, match="the Keras network and the SavedModel differ"):
-        check(networks.repeat_vector(TASK, "lstm"), saved_model)
+        check(networks.repeat_vector(TASK, "lstm", 128), saved_model)
 
 
 class Changed(SavedModelEngine):
@@ -331,7 +331,7 @@ class TestElsewhere:
         assert list(tmp_path.iterdir()) == []
 
     def test_two_inputs_or_another_length_are_refused(self, tmp_path: Path) -> None:
-        autoregressive = networks.cho2014(self.REVERSAL, "gru")
+        autoregressive = networks.cho2014(self.REVERSAL, "gru", 128)
         with pytest.raises(TrainingError, match="the network has 2 inputs and 1 outputs: one input"):
             export.export(autoregressive, self.REVERSAL, tmp_path / "tutorial" / "1")
         with pytest.raises(TrainingError, match=r"the input of the network has the shape \(None, 6, 6\): the task add"):

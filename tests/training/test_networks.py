@@ -52,7 +52,7 @@ def test_simple_rnn_classifier_refuses_longer_answers() -> None:
 
 
 def test_networks_have_the_sizes_of_their_task() -> None:
-    network = networks.repeat_vector(find_task("reversal"), "gru")
+    network = networks.repeat_vector(find_task("reversal"), "gru", 128)
     assert (network.input_shape, network.output_shape) == ((None, 6, 6), (None, 6, 6))
 
 

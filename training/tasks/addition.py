@@ -13,6 +13,7 @@ MULTIPLY_OR_DIVIDE = "*/x:\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}\N{DIVISION SIGN}
 Numbers = npt.NDArray[np.int64]
 
 GROWTH = 2.5
+CHUNK = 100_000  # takes some seconds
 SEPARATORS = ".,'_\N{RIGHT SINGLE QUOTATION MARK}"
 
 
@@ -34,7 +35,8 @@ def addition(digits: int) -> Task:
         truth="sum",
         queries=partial(_all_queries, digits) if enumerated else None,
         draw=None if enumerated else partial(_draw, digits),
-        chunks=() if enumerated else [partial(_chunk, digits, number) for number in range(10 ** (2 * digits - 6))],
+        chunks=0 if enumerated else 10 ** (2 * digits) // CHUNK,
+        chunk=None if enumerated else partial(_chunk, digits),
         mirror=_mirrored,
         answers=_sums,
         groups=_groups,
@@ -82,8 +84,8 @@ def _all_queries(digits: int) -> Texts:
 
 
 def _chunk(digits: int, number: int) -> Texts:
-    """The queries at the positions from 10^6 times `number` on: bytes [10^6]."""
-    positions = np.arange(1_000_000 * number, 1_000_000 * (number + 1))
+    """The queries at the positions from CHUNK times `number` on: bytes [CHUNK]."""
+    positions = np.arange(CHUNK * number, CHUNK * (number + 1))
     return _pairs(positions // 10**digits, positions % 10**digits)
 
 

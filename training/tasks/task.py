@@ -1,7 +1,7 @@
 """What a task is: queries and answers as text and as tokens, and what the service says about them."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -12,6 +12,7 @@ import numpy.typing as npt
 Tokens = npt.NDArray[np.uint8]
 Texts = npt.NDArray[np.bytes_]
 Labels = npt.NDArray[np.str_]
+Chunk = Callable[[int], Texts]
 Draw = Callable[[np.random.Generator, int], Texts]
 
 
@@ -38,7 +39,7 @@ class Task:
       Python and by ECMAScript. The first of the `rules` that finds its mistake describes why another text is refused;
       `hint` completes the sentence "write ...".
     - `queries()` returns all queries, bytes [N]. If these are too many, `draw(generator, count)` returns random ones
-      instead, and may repeat itself; `chunks`, if given, are functions that return a part of all queries each.
+      instead, and may repeat itself; if `chunks` is not 0, `chunk(number)` returns all queries in so many parts.
     - `mirror(queries)` returns the queries that ask the same in another order, bytes [N]; none if it is None.
     - `answers(queries)` returns the correct answers, bytes [N]. `groups(queries)` returns a label for each query, [N],
       by the name of a grouping: the evidence counts wrong answers in each group.
@@ -60,7 +61,8 @@ class Task:
     answers: Callable[[Texts], Texts]
     queries: Callable[[], Texts] | None = None
     draw: Draw | None = None
-    chunks: Sequence[Callable[[], Texts]] = ()
+    chunks: int = 0
+    chunk: Chunk | None = None
     mirror: Callable[[Texts], Texts] | None = None
     groups: Callable[[Texts], dict[str, Labels]] = lambda _: {}
     oversampling: Mapping[int, int] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class Task:
             raise ValueError(f"task {self.name}: the end, {self.end!r}, must be a character of the alphabet")
         if (self.queries is None) == (self.draw is None):
             raise ValueError(f"task {self.name}: give either queries or draw")
+        if (self.chunks > 0) == (self.chunk is None):
+            raise ValueError(f"task {self.name}: give chunks and chunk together")
         for pattern, replacement in [(self.query_pattern, None), *((r.pattern, r.replacement) for r in self.rules)]:
             try:
                 match = re.match(f"(?:{pattern})|", "")  # of nothing; it has the groups of the pattern
