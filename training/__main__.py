@@ -13,6 +13,7 @@ from training import TrainingError
 from training.comparisons import COMPARISONS
 from training.recipe import BATCH_SIZE, CELLS, EPOCHS, SEED, Recipe, read_recipe
 from training.tasks import Task, find_task
+from training.tasks.addition import addition
 
 # Set before TensorFlow is imported. oneDNN prints a notice to stderr at every log level unless it is disabled.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -69,6 +70,9 @@ def cli() -> None:
 @cli.command()
 @click.argument("checkpoints", type=folder)
 @click.option("--task", type=TaskName(), default="addition", help="Task to learn: a name from training/tasks.")
+@click.option(
+    "--digits", type=click.IntRange(2, 5), help="Learn to add numbers with up to so many digits. Instead of --task."
+)
 @click.option("--network", type=click.Choice(list(CELLS)), default="repeat_vector", help="Architecture to train.")
 @click.option(
     "--cell", type=click.Choice(CELLS["repeat_vector"]), help="Recurrent cell; by default that of the network's source."
@@ -88,6 +92,7 @@ def train(
     context: click.Context,
     checkpoints: Path,
     task: Task,
+    digits: int | None,
     network: str,
     cell: str | None,
     examples: int | None,
@@ -99,6 +104,11 @@ def train(
     A training in CHECKPOINTS is resumed with its own options. With more --epochs it is extended, also behind its end:
     the learning rate goes on as in a training of so many epochs.
     """
+    if digits is not None:
+        if context.get_parameter_source("task") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--digits names a task: give it without --task")
+        context.params["task"] = task = find_task(addition(digits).name)
+        context.set_parameter_source("task", ParameterSource.COMMANDLINE)
     is_resumed = (checkpoints / "recipe.json").exists()
     if not is_resumed and cell is not None and cell not in CELLS[network]:
         raise click.BadParameter(f"{network} supports {', '.join(CELLS[network])}", param_hint="--cell")
