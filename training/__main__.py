@@ -10,8 +10,8 @@ import click
 from click.core import ParameterSource
 
 from training import TrainingError
-from training.comparisons import COMPARISONS
 from training.recipe import BATCH_SIZE, CELLS, EPOCHS, SEED, Recipe, read_recipe
+from training.study.comparisons import COMPARISONS
 from training.tasks import Task, find_task
 from training.tasks.addition import addition
 
@@ -198,7 +198,7 @@ def compare(against: tuple[str, ...], results: Path, checkpoints: Path, ray_addr
     What is in the results is not trained again, and a training that was broken off goes on.
     """
     _import_fast_tensorflow()
-    from training import compare
+    from training.study import compare
 
     compare.compare(list(against or COMPARISONS), results, checkpoints, ray_address)
 

@@ -1,7 +1,6 @@
 """Training: optimizer, schedule, checkpoints, progress. The hyper-parameters are in recipe.py."""
 
 import fcntl
-import shlex
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -56,8 +55,7 @@ def fit(recipe: Recipe, folder: Path, tensorboard: bool = False) -> None:
                 _train(recipe, network, epochs, folder, bar.write, callbacks)
         except KeyboardInterrupt as interrupt:
             raise TrainingError(
-                f"interrupted after epoch {len(epochs)} of {recipe.epochs}: "
-                f"`python -m training train {shlex.quote(str(folder))}` goes on"
+                f"interrupted after epoch {len(epochs)} of {recipe.epochs}: the same command goes on"
             ) from interrupt
 
 

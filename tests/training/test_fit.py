@@ -118,7 +118,7 @@ def test_an_interrupted_training_names_how_to_go_on(tmp_path: Path, monkeypatch:
         _, stderr = training.communicate()
     assert refused.stderr == f"error: another process trains in {tmp_path}: wait for it, or use another folder\n"
     [message] = stderr.splitlines()
-    assert re.fullmatch(r"error: interrupted after epoch \d+ of 10000: `python -m training train \S+` goes on", message)
+    assert re.fullmatch(r"error: interrupted after epoch \d+ of 10000: the same command goes on", message)
     assert training.returncode == 1
     assert list(tmp_path.glob("unfinished*")) == []
     resumed: list[Recipe] = []

@@ -8,11 +8,11 @@ import keras
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training import TrainingError, fit, metadata
-from training.comparisons import settings
 from training.evaluate import measure
 from training.examples import keys, queries_of
 from training.metadata import Epoch
 from training.recipe import Recipe
+from training.study.comparisons import settings
 from training.tasks import find_task
 
 HELD_OUT = 50_000  # keys at most, asked in both orders
@@ -81,7 +81,7 @@ def _on_ray(recipes: list[Recipe], folder: Path, address: str) -> Iterator[Line]
         import ray
     except ModuleNotFoundError as error:
         raise TrainingError("Ray is missing: install training/requirements-ray.txt") from error
-    ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[1])}})
+    ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}})
     train = ray.remote(lambda recipe: run(Recipe.model_validate_json(recipe), folder).model_dump_json())
     running = [train.remote(recipe.model_dump_json()) for recipe in recipes]
     while running:

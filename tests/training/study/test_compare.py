@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import run_training
-from training import TrainingError, compare, comparisons
+from training import TrainingError
 from training.recipe import Recipe
+from training.study import compare, comparisons
 
 SHORT: dict[str, Any] = {"task": "reversal", "examples": 2048, "epochs": 2, "batch_size": 256, "units": 16}
 TRIALS = {
