@@ -190,11 +190,11 @@ class Client:
         if not done:
             raise TransportError(f"{self._asked()} ended the stream before the answer was complete")
 
-    def explain(self, query: str, **selector: Unpack[ModelSelector]) -> Explanation:
-        """Compute how much each character of the query matters to each character of the answer."""
-        return self._check(
-            query, self._request(EXPLANATION, "POST", "/explain", json=_body({"query": query}, selector))
-        )
+    def explain(self, query: str, *, layers: bool = False, **selector: Unpack[ModelSelector]) -> Explanation:
+        """Compute how much each character of the query matters to each character of the answer. With `layers`, also
+        return the numbers that the layers of the model hand on."""
+        body = _body({"query": query} | ({"layers": True} if layers else {}), selector)
+        return self._check(query, self._request(EXPLANATION, "POST", "/explain", json=body))
 
     def models(self) -> list[ModelEntry]:
         """List every version of every model that is served."""

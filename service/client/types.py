@@ -75,6 +75,20 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The numbers that the layers of the model hand on, a row for each of `characters` of the explanation.
+
+    `repeated` is the part of the decoder's state that is the same at each character, `states` the other part.
+    `probabilities` has one for each character of `alphabet`.
+    """
+
+    alphabet: Sequence[str]
+    repeated: Sequence[FiniteFloat]
+    states: Sequence[Sequence[FiniteFloat]]
+    probabilities: Sequence[Sequence[Probability]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """How much each character of the query matters to each character of the answer.
 
@@ -89,6 +103,7 @@ class Explanation:
     characters: Sequence[str]
     matrix: Sequence[Sequence[FiniteFloat]]
     model: ModelVersion
+    layers: Layers | None = None
 
     def __post_init__(self) -> None:
         if [len(row) for row in self.matrix] != [len(self.characters)] * len(self.hidden):

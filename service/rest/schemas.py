@@ -51,11 +51,23 @@ class ModelSelector(BaseModel):
 
 
 class QueryRequest(ModelSelector):
-    """The body of POST /predict/stream and of POST /explain."""
+    """The body of POST /predict/stream."""
 
     model_config = ConfigDict(extra="forbid")
 
     query: Query
+
+
+class ExplainRequest(QueryRequest):
+    """The body of POST /explain."""
+
+    layers: bool = Field(False, description="Include the numbers that the layers hand on.")
+
+    @classmethod
+    def examples(cls, query: str) -> dict[str, dict[str, Any]]:
+        """Bodies for the OpenAPI document, by title."""
+        plain = cls.example(query)
+        return {"a query": plain, "the numbers of its layers": plain | {"layers": True}}
 
 
 class OutputOptions(ModelSelector):
@@ -287,6 +299,34 @@ class Event(TypedDict):
 
 
 @dataclass(slots=True, kw_only=True)
+class Layers:
+    """The numbers that the layers of the model hand on, rounded to four decimals, in a row for each character of the
+    answer: `characters` of the explanation.
+
+    `repeated` is the part of the decoder's state that is the same at each character. In the architecture
+    `repeat_vector` it is the encoder's context vector, multiplied by the decoder's input weights. `states` has the
+    other numbers of the decoder's state, and `probabilities` a probability for each character of `alphabet`.
+    """
+
+    alphabet: list[str]
+    repeated: list[float]
+    states: list[list[float]]
+    probabilities: list[list[float]]
+
+    @classmethod
+    def of(cls, states: npt.NDArray[np.float32], steps: npt.NDArray[np.float32], alphabet: list[str]) -> Self:
+        """From the decoder's first state and its state after each character, [1 + T, S], and probabilities [T, V]."""
+        is_repeated = (states == states[0]).all(axis=0)
+        rounded = states.astype(np.float64).round(4)
+        return cls(
+            alphabet=alphabet,
+            repeated=rounded[0, is_repeated].tolist(),
+            states=rounded[1:, ~is_repeated].tolist(),
+            probabilities=steps.astype(np.float64).round(4).tolist(),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
 class ExplainResponse:
     """The response of POST /explain.
 
@@ -300,4 +340,5 @@ class ExplainResponse:
     hidden: list[str]
     characters: list[str]
     matrix: list[list[float]]
+    layers: Layers | None = None
     model: ModelVersion

@@ -3,7 +3,8 @@
 const form = document.querySelector("#ask");
 const { query, model, with: other } = form.elements;
 const [problem, announcement, result] = ["#problem", "#announcement", "#result"].map((id) => document.querySelector(id));
-const [answers, comparison, heatMap] = ["#answers", "#comparison", "#heat-map"].map((id) => document.querySelector(id));
+const [answers, comparison, heatMap, layers] = ["#answers", "#comparison", "#heat-map", "#layers"].map((id) =>
+  document.querySelector(id));
 
 let current = new AbortController();
 let example = query.defaultValue; // of the selected model
@@ -66,7 +67,9 @@ async function ask() {
     const shown = await Promise.all(responses.map((response, index) => showAnswer(response, fields[index], started)));
     complete = true;
     compare(shown);
-    showExplanation(await (await post("/explain", bodies[0], signal)).json());
+    const explanation = await (await post("/explain", { ...bodies[0], layers: true }, signal)).json();
+    showExplanation(explanation);
+    showLayers(explanation);
   } catch (error) {
     if (!signal.aborted) showProblem(error.message, complete);
   }
@@ -153,7 +156,7 @@ function startAnswers(text) {
   showQuery(text);
   answers.replaceChildren();
   comparison.textContent = announcement.textContent = "";
-  heatMap.hidden = true;
+  heatMap.hidden = layers.hidden = true;
   result.hidden = false;
 }
 
@@ -224,6 +227,48 @@ function showExplanation({ hidden, characters, matrix }) {
   heatMap.tHead.replaceChildren(head);
   heatMap.tBodies[0].replaceChildren(...rows);
   heatMap.hidden = false;
+}
+
+/** Show the numbers that the layers hand on, as a strip for each character of the answer. */
+function showLayers({ characters, layers: { repeated, states, probabilities } }) {
+  layers.hidden = false; // before the strips are drawn: their colours are those of the page
+  const beginning = (numbers) => `${numbers.slice(0, 3).map(figure).join(" ")} …`;
+  showStrips("#repeated", characters, characters.map(() => repeated), beginning);
+  showStrips("#states", characters, states, beginning);
+  showStrips("#probabilities", characters, probabilities, (numbers) => figure(Math.max(...numbers)));
+}
+
+function showStrips(id, characters, rows, summary) {
+  const part = layers.querySelector(id);
+  part.hidden = rows[0].length === 0; // no number of the decoder is the same at each character
+  if (part.hidden) return;
+  const highest = Math.max(...rows.flat().map(Math.abs));
+  part.querySelector(".size").textContent = rows[0].length;
+  part.querySelector("table").replaceChildren(...characters.map((character, position) => {
+    const row = element("tr");
+    row.append(headerCell("row", character), element("td", "strip"), element("td", "", summary(rows[position])));
+    row.querySelector(".strip").append(strip(rows[position], highest));
+    return row;
+  }));
+}
+
+function figure(number) {
+  return number.toFixed(2).replace("-", "−");
+}
+
+/** Draw numbers as bars of one pixel, whose colour is their sign and their share of the highest. */
+function strip(numbers, highest) {
+  const canvas = element("canvas");
+  canvas.role = "img";
+  canvas.ariaLabel = `${numbers.length} numbers from ${Math.min(...numbers)} to ${Math.max(...numbers)}`;
+  [canvas.width, canvas.height] = [numbers.length, 1];
+  const [context, style] = [canvas.getContext("2d"), getComputedStyle(layers)];
+  numbers.forEach((number, position) => {
+    context.globalAlpha = Math.abs(number) / highest;
+    context.fillStyle = style.getPropertyValue(number < 0 ? "--problem" : "--accent");
+    context.fillRect(position, 0, 1, 1);
+  });
+  return canvas;
 }
 
 function headerCell(scope, character) {

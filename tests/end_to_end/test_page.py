@@ -93,7 +93,7 @@ def test_a_query_shows_the_whole_response(service: Service, visit: Open) -> None
 
 def test_the_heat_map_is_a_table_of_the_explanation(service: Service, visit: Open) -> None:
     page = visit("/?query=3%2B99&model=adder/1")
-    table = page.get_by_role("table")
+    table = page.locator("#heat-map")
     expect(table.get_by_role("columnheader").first).to_be_visible()
     response = service.post("/explain", {"query": "3+99", "model": "adder", "version": 1}).json()
     assert table.get_by_role("columnheader").all_text_contents() == response["hidden"]
@@ -107,6 +107,27 @@ def test_the_heat_map_is_a_table_of_the_explanation(service: Service, visit: Ope
         "cells => cells.map(cell => getComputedStyle(cell).backgroundColor)"
     )
     assert len(set(colours)) > 1
+
+
+def test_the_layers_are_explained_with_the_numbers_of_the_model(service: Service, visit: Open) -> None:
+    page = visit("/?query=3%2B99")
+    layers = service.post("/explain", {"query": "3+99", "layers": True}).json()["layers"]
+    rows = {"#repeated": [layers["repeated"]] * 4, "#states": layers["states"]}
+    for part, numbers in rows.items():
+        shown = page.locator(part)
+        expect(shown.locator(".size")).to_have_text(str(len(numbers[0])))
+        beginnings = [" ".join(f"{number:.2f}".replace("-", "−") for number in row[:3]) + " …" for row in numbers]
+        expect(shown.locator("td:last-child")).to_have_text(beginnings)
+    expect(page.locator("#repeated .size")).to_have_text("512")
+    expect(page.locator("#probabilities th")).to_have_text(["1", "0", "2", "end"])
+    for row, probabilities in zip(page.locator("#probabilities canvas").all(), layers["probabilities"], strict=True):
+        drawn = row.evaluate(
+            "at => [...at.getContext('2d').getImageData(0, 0, at.width, 1).data].filter((_, byte) => byte % 4 == 3)"
+        )
+        assert drawn == pytest.approx([255 * probability for probability in probabilities], abs=2)
+    page.get_by_label("Model").select_option("sutskever2014, version 1")
+    expect(page.locator("#states")).to_be_visible()
+    expect(page.locator("#repeated")).to_be_hidden()
 
 
 def test_a_wrong_answer_is_shown_unchanged(service: Service, visit: Open) -> None:
@@ -168,7 +189,7 @@ def test_each_character_is_shown_when_it_arrives(visit: Open) -> None:
 
 def test_the_keyboard_alone_is_enough(visit: Open) -> None:
     page = visit("/?query=12%2B34")
-    expect(page.get_by_role("table")).to_be_visible()
+    expect(page.locator("#layers")).to_be_visible()
     reached = []
     for _ in range(10):
         page.keyboard.press("Tab")

@@ -106,6 +106,10 @@ class StandIn:
         answer, _, probabilities = self.answer(query)
         yield from probabilities[: len(answer) + 1]
 
+    def states(self, query: str, answer: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """The length of the query, and the number of characters that are decoded."""
+        return np.array([[len(query), step] for step in range(len(answer) + 1)], np.float32)
+
     def k_best(self, query: str, k: int) -> list[tuple[str, float]]:
         """The answer and the numbers after it, each half as probable as the number before it."""
         answer, confidence, _ = self.answer(query)

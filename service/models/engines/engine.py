@@ -57,6 +57,14 @@ class Engine(ABC):
     def k_best(self, query: str, k: int) -> list[tuple[str, float]]:
         """Return up to `k` of the most probable answers with their probabilities, the best first."""
 
+    def states(self, query: str, answer: Tokens) -> Floats:
+        """Return the decoder's first state, and its state after each character of the answer: [T] -> [1 + T, S]."""
+        states = [self.encode([query])]
+        for previous in [self._end_token, *answer[:-1].tolist()]:
+            _, state = self.decode_step(states[-1], np.array([previous], np.int32))
+            states.append(state)
+        return np.concatenate(states)
+
     def decode(self, query: str) -> Iterator[Floats]:
         """Yield the probabilities, [V], of one character after the other; each is computed on demand.
 

@@ -21,6 +21,7 @@ from service.client import (
     Client,
     HTTPStatusError,
     InvalidURL,
+    Layers,
     ModelVersion,
     Prediction,
     RunnerUp,
@@ -135,6 +136,14 @@ def test_explain(server: StubServer, client: Client) -> None:
     explanation = client.explain("123+456")
     assert (explanation.hidden, explanation.characters) == (["1"], ["5", ""])
     assert explanation.matrix == [[0.5, -0.1]]
+
+
+def test_explain_with_layers(server: StubServer, client: Client) -> None:
+    layers = {"alphabet": ["5", ""], "repeated": [0.5], "states": [[1.5], [-1]], "probabilities": [[1, 0], [0, 1]]}
+    explanation = {"hidden": ["1"], "characters": ["5", ""], "matrix": [[0.5, -0.1]], "layers": layers}
+    server.responses = [send_json(ANSWER | explanation)]
+    assert client.explain("123+456", layers=True, version=2).layers == Layers(**layers)  # type: ignore[arg-type]
+    assert server.bodies() == [{"query": "123+456", "layers": True, "version": 2}]
 
 
 def test_models(server: StubServer, client: Client) -> None:

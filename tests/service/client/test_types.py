@@ -31,6 +31,7 @@ def json_types(field: dict[str, Any], schema: dict[str, Any]) -> Any:
         (types.RunnerUp, schemas.RunnerUp),
         (types.Alternative, schemas.Alternative),
         (types.Explanation, schemas.ExplainResponse),
+        (types.Layers, schemas.Layers),
         (types.ModelVersion, schemas.ModelVersion),
         (types.ModelEntry, schemas.ModelEntry),
         (types.Problem, errors.ProblemDocument),

@@ -65,6 +65,17 @@ def test_decoding_by_steps_gives_the_predicted_answer(shipped_artifact: Artifact
         assert decoded == pytest.approx(predicted.steps, abs=1e-5)
 
 
+def test_states_start_the_steps_of_the_answer(engine: Engine) -> None:
+    """The part of the state that RepeatVector repeats is as long as the decoder's input projections."""
+    steps = np.stack(list(engine.decode("123+456")))
+    states = engine.states("123+456", steps.argmax(-1).astype(np.int32))
+    assert (states[0] == engine.encode(["123+456"])[0]).all()
+    assert (states == states[0]).all(axis=0).sum() == 4 * 128
+    for state, previous, probabilities in zip(states[1:], steps[:-1], steps[1:], strict=False):
+        found, _ = engine.decode_step(state[None], np.array([previous.argmax()], np.int32))
+        assert (found[0] == probabilities).all()
+
+
 def test_two_queries_can_be_decoded_in_turn(engine: Engine) -> None:
     alone = [list(engine.decode(query)) for query in ("123+456", "999+1")]
     in_turn = zip(engine.decode("123+456"), engine.decode("999+1"), strict=False)

@@ -36,6 +36,16 @@ def test_the_matrix_has_the_falls_of_the_probabilities(tmp_path: Path) -> None:
     }
 
 
+def test_the_layers_are_split_into_what_is_repeated_and_what_changes(client: FlaskClient) -> None:
+    explanation = client.post("/explain", json={"query": "12+3", "layers": True}).get_json()
+    layers = explanation["layers"]
+    assert explanation["characters"] == ["1", "2", ""]
+    assert layers["alphabet"] == [*"0123456789+", ""]
+    assert (layers["repeated"], layers["states"]) == ([4], [[1], [2], [3]])
+    assert [max(row) for row in layers["probabilities"]] == [0.5, 0.5, 0.5]
+    assert [len(row) for row in layers["probabilities"]] == [12, 12, 12]
+
+
 def test_an_invalid_query_is_refused(client: FlaskClient) -> None:
     problem = client.post("/explain", json={"query": "1"}).get_json(force=True)
     assert (problem["status"], problem["example"]) == (422, {"query": "123+456"})
