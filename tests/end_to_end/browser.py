@@ -30,8 +30,8 @@ def take_picture(file: Path) -> None:
     with running(port=8000, workers=1), chromium() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
         page.goto("http://localhost:8000/?query=123%2B456")
-        page.locator("#heat-map tbody td").last.wait_for()
-        page.screenshot(path=file)
+        page.locator("#layers canvas").last.wait_for()
+        page.screenshot(path=file, full_page=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
@@ -241,9 +242,10 @@ def test_two_versions_are_compared(service: Service, visit: Open) -> None:
     expect(page.locator(".verdict")).to_have_count(2)
 
 
-def test_the_true_answer_of_another_task_is_its_own(visit: Open) -> None:
-    page = visit("/?query=17%2B5&model=last-digit%2F1")
-    expect(page.locator(".verdict")).to_have_text("Right: the true answer is 2.")
+@pytest.mark.parametrize(("query", "model", "right"), [("17+5", "last-digit/1", "2"), ("9876+54", "adder-4/1", "9930")])
+def test_the_true_answer_of_another_task_is_its_own(visit: Open, query: str, model: str, right: str) -> None:
+    page = visit(f"/?{urlencode({'query': query, 'model': model})}")
+    expect(page.locator(".verdict")).to_have_text(f"Right: the true answer is {right}.")
 
 
 @pytest.mark.parametrize("field", ["model", "with"])

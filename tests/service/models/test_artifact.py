@@ -9,7 +9,7 @@ from service.models.engines import Engine
 from service.models.engines.model_output import ModelOutput
 from tests.service.conftest import edit_metadata, edit_task, remove_files
 
-MODELS = ["adder", "cho2014", "last-digit", "sutskever2014"]
+MODELS = ["adder", "adder-4", "cho2014", "last-digit", "sutskever2014"]
 
 
 @pytest.fixture(scope="module")

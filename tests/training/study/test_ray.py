@@ -43,7 +43,15 @@ def cluster(python: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         head = ["--head", "--port", port, "--temp-dir", folder, "--include-dashboard", "false"]
         for options in (head, ["--address", f"{host}:{port}"]):
-            command = [python.with_name("ray"), "start", "--node-ip-address", host, "--num-cpus", "1", *options]
+            command: list[str | Path] = [
+                python.with_name("ray"),
+                "start",
+                "--node-ip-address",
+                host,
+                "--num-cpus",
+                "1",
+                *options,
+            ]
             started = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
             assert started.returncode == 0, started.stderr
         yield f"{host}:{port}"
@@ -53,7 +61,7 @@ def cluster(python: Path) -> Iterator[str]:
 @pytest.mark.timeout(900)  # with the environment, on a busy machine
 def test_a_cluster_runs_the_trainings_of_a_study(python: Path, cluster: str, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
-    command = [python, "-c", STUDY, results, tmp_path / "checkpoints", cluster]
+    command: list[str | Path] = [python, "-c", STUDY, results, tmp_path / "checkpoints", cluster]
     ran = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     lines = read_lines(results)
