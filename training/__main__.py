@@ -176,6 +176,14 @@ def evaluate(artifact: Path, task: Task | None, whole: bool) -> None:
         click.echo(f"LiteRT mismatches: {evidence.litert_mismatches:,}")
 
 
+results_option = click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="training/study/results.jsonl",
+    help="File of all results, a line for each training.",
+)
+
+
 @cli.command()
 @click.option(
     "--against",
@@ -184,12 +192,7 @@ def evaluate(artifact: Path, task: Task | None, whole: bool) -> None:
     show_default="all, one after the other",
     help="Comparison to run. May be repeated.",
 )
-@click.option(
-    "--results",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default="training/study/results.jsonl",
-    help="File of all results, a line for each training.",
-)
+@results_option
 @click.option("--checkpoints", type=folder, default=".checkpoints/study", help="Folder of the trainings' checkpoints.")
 @click.option("--ray", "ray_address", metavar="ADDRESS", help="Run the trainings on this Ray cluster.")
 def compare(against: tuple[str, ...], results: Path, checkpoints: Path, ray_address: str | None) -> None:
@@ -201,6 +204,16 @@ def compare(against: tuple[str, ...], results: Path, checkpoints: Path, ray_addr
     from training.study import compare
 
     compare.compare(list(against or COMPARISONS), results, checkpoints, ray_address)
+
+
+@cli.command()
+@results_option
+@click.option("--artifact", type=folder, default="model_artifacts/adder/2", help="Version whose states are drawn.")
+def study(results: Path, artifact: Path) -> None:
+    """Write STUDY.md and its pictures beside the results, and print its path."""
+    from training.study.write import write_study
+
+    click.echo(write_study(results, artifact))
 
 
 @cli.command()
