@@ -67,7 +67,7 @@ def test_a_model_of_four_digits_is_served_by_its_name(service: Service) -> None:
     request = {"query": "1234+5678", "model": "adder-4"}
     assert service.post("/predict", request).json()["answer"] == "6912"
     refused = service.post("/predict", request | {"query": "12345+1"}).json()
-    assert refused["errors"][0]["detail"] == "the operand '12345' is too large: 9999 is the largest"
+    assert refused["errors"][0]["detail"] == "the operand '12345' is too large: 9999 is the largest, like '1234+4567'"
 
 
 def test_the_newest_version_corrects_the_one_before(service: Service) -> None:
