@@ -94,9 +94,14 @@ def _section(comparison: str, by_identity: dict[str, Line], folder: Path) -> lis
         return [*heading, f"{missing} of {len(wanted)} trainings are missing: `{command}`.\n"]
     lines = {name: [by_identity[each] for each in found] for name, found in recipes.items()}
     file = f"{comparison}.png"
-    _curves(lines, folder / file)
     caption = "Share of wrong validation answers against seconds of a core; the band is the spread of the seeds"
-    return [*heading, _table(lines), "", _finding(lines), *_images([(file, caption)])]
+    if comparison == "keras-example":
+        panels = _by_digits(lines)
+        findings = [_ahead(digits, *(found for [found] in both.values())) for digits, both in panels.items()] + [""]
+    else:
+        panels, findings = {"": lines}, [_finding(lines)]
+    _curves(panels, folder / file)
+    return [*heading, _table(lines), "", *findings, *_images([(file, caption)])]
 
 
 def _table(lines: dict[str, list[Line]]) -> str:
@@ -117,14 +122,44 @@ def _finding(lines: dict[str, list[Line]]) -> str:
     return f"Most held-out answers are right with {best}, {means[best]:.2%}, fewest with {worst}, {means[worst]:.2%}.\n"
 
 
-def _curves(lines: dict[str, list[Line]], file: Path) -> None:
-    figure = Figure(figsize=(7, 4))
-    axes = figure.subplots()
+def _by_digits(lines: dict[str, list[Line]]) -> dict[str, dict[str, list[Line]]]:
+    """The settings of keras-example, whose names are such as "2 digits, ours"."""
+    panels: dict[str, dict[str, list[Line]]] = {}
     for name, found in lines.items():
-        _curve(axes, name, found)
-    axes.set(xlabel="seconds of a core", ylabel="wrong validation answers", yscale="log")
-    axes.yaxis.set_major_formatter("{x:.2%}")
-    axes.legend()
+        digits, _, recipe = name.partition(", ")
+        panels.setdefault(digits, {})[recipe] = found
+    return panels
+
+
+def _ahead(digits: str, example: Line, ours: Line) -> str:
+    """When ours is as good as the example's recipe at its end, in a sentence."""
+    end, whole = example.epochs[-1].validation_exact_match, _seconds(example)[-1]
+    reached = [
+        seconds
+        for seconds, epoch in zip(_seconds(ours), ours.epochs, strict=True)
+        if epoch.validation_exact_match >= end
+    ]
+    if not reached:
+        return (
+            f"- {digits}: ours does not reach the {end:.2%} of validation answers that the example's recipe ends with."
+        )
+    return (
+        f"- {digits}: the example's recipe ends with {end:.2%} of validation answers right after {whole:,.0f} seconds; "
+        f"ours has as many after {reached[0]:,.0f} seconds, {reached[0] / whole:.2f} of the time."
+    )
+
+
+def _curves(panels: dict[str, dict[str, list[Line]]], file: Path) -> None:
+    """Draw a panel for each group of settings, two in a row."""
+    rows, columns = -(-len(panels) // 2), min(len(panels), 2)
+    figure = Figure(figsize=(6 * columns, 3.5 * rows))
+    every = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, lines) in zip(every, panels.items(), strict=True):
+        for name, found in lines.items():
+            _curve(axes, name, found)
+        axes.set(title=title, xlabel="seconds of a core", ylabel="wrong validation answers", yscale="log")
+        axes.yaxis.set_major_formatter("{x:.2%}")
+        axes.legend()
     figure.savefig(file, dpi=120)
 
 

@@ -60,6 +60,24 @@ def test_a_table_has_the_spread_of_the_seeds(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "unreversed.png").exists()
 
 
+def test_ours_is_as_good_as_the_example_after_a_share_of_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "COMPARISONS", {"keras-example": comparisons.COMPARISONS["keras-example"]})
+    monkeypatch.setattr(write, "draw_states", lambda *_: [])
+    lines = [
+        line(recipe, 50 if "ours" in name else 100) for name, [recipe] in comparisons.settings("keras-example").items()
+    ]
+    results = tmp_path / "results.jsonl"
+    results.write_text("".join(each.model_dump_json() + "\n" for each in lines))
+    text = write.write_study(results, newest("adder")).read_text()
+    for digits in (2, 3, 4, 5):
+        assert (
+            f"- {digits} digits: the example's recipe ends with 100.00% of validation answers right after 200 seconds; "
+            "ours has as many after 100 seconds, 0.50 of the time."
+        ) in text
+
+
 def test_damaged_results_are_named(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     results.write_text("{}\n")
