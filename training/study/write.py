@@ -119,7 +119,11 @@ def _finding(lines: dict[str, list[Line]]) -> str:
     """The best and the worst setting in a sentence."""
     means = {name: float(np.mean(_exact(found))) for name, found in lines.items()}
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-    return f"Most held-out answers are right with {best}, {means[best]:.2%}, fewest with {worst}, {means[worst]:.2%}.\n"
+    overlap = " The spreads of the two overlap." * (min(_exact(lines[best])) <= max(_exact(lines[worst])))
+    return (
+        f"Most held-out answers are right with {best}, {means[best]:.2%}, fewest with {worst}, {means[worst]:.2%}."
+        f"{overlap}\n"
+    )
 
 
 def _by_digits(lines: dict[str, list[Line]]) -> dict[str, dict[str, list[Line]]]:

@@ -56,7 +56,7 @@ def test_a_table_has_the_spread_of_the_seeds(tmp_path: Path, monkeypatch: pytest
     text = write.write_study(results, newest("adder")).read_text()
     right, seconds = "98.20% (98.10% to 98.30%)", "1,964 (1,962 to 1,966)"
     assert f"| reversed | 12,345 | 2 | {right} | 98.76% (98.76% to 98.76%) | {seconds} |" in text
-    assert "Most held-out answers are right with reversed, 98.20%, fewest with unreversed, 50.00%." in text
+    assert "Most held-out answers are right with reversed, 98.20%, fewest with unreversed, 50.00%.\n" in text
     assert (tmp_path / "unreversed.png").exists()
 
 
