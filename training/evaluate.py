@@ -1,14 +1,13 @@
 """Exact-match accuracy of an artifact on all queries of its task, or on a sample of them."""
 
 import json
-import shlex
 import signal
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import replace
 from functools import reduce
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from os import sched_getaffinity
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -121,9 +120,10 @@ def evaluate_whole(artifact: Path, task: Task | None = None) -> metadata.Evidenc
                 bar.update()
     except KeyboardInterrupt as interrupt:
         raise TrainingError(
-            f"interrupted after {len(tallies)} of {task.chunks} chunks: "
-            f"`python -m training evaluate --whole {shlex.quote(str(artifact))}` goes on"
+            f"interrupted after {len(tallies)} of {task.chunks} chunks: the same command goes on"
         ) from interrupt
+    if len(tallies) < task.chunks:
+        raise TrainingError(f"a process ended after {len(tallies)} of {task.chunks} chunks: the same command goes on")
     mismatches = None if contents.evidence is None else contents.evidence.litert_mismatches
     evidence = _write(artifact, evidence_of(reduce(Tally.__add__, tallies.values()), False, mismatches))
     progress.unlink()
@@ -131,32 +131,42 @@ def evaluate_whole(artifact: Path, task: Task | None = None) -> metadata.Evidenc
 
 
 def _ask_chunks(artifact: Path, task: Task, chunks: list[int]) -> Generator[tuple[int, Tally]]:
-    """Yield the tallies of chunks in the order in which they are finished."""
-    cores = len(sched_getaffinity(0))
-    with ProcessPoolExecutor(cores, get_context("spawn"), _start_process, (artifact, task.name)) as pool:
-        try:
-            futures = {pool.submit(_ask_chunk, number): number for number in chunks}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            for process in active_children():  # the pool would wait for the end of all chunks
-                process.terminate()
+    """Yield the tallies of chunks in the order in which they are finished.
+
+    Each process has its share of the chunks and a pipe of its own: a ProcessPoolExecutor, whose processes share locks,
+    sometimes waits for ever when they are terminated.
+    """
+    context, cores = get_context("spawn"), len(sched_getaffinity(0))
+    processes, receivers = [], list[Connection]()
+    for first in range(cores):
+        receiver, sender = context.Pipe(duplex=False)
+        arguments = (artifact, task.name, chunks[first::cores], sender)
+        processes.append(context.Process(target=_ask_share, args=arguments, daemon=True))
+        receivers.append(receiver)
+        processes[-1].start()
+        sender.close()  # so that the pipe ends with the process
+    try:
+        while receivers:
+            ready = wait(receivers)
+            for receiver in [each for each in receivers if each in ready]:
+                try:
+                    yield receiver.recv()
+                except EOFError:
+                    receivers.remove(receiver)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
-def _start_process(artifact: Path, task_name: str) -> None:
-    global _asked
+def _ask_share(artifact: Path, task_name: str, chunks: list[int], sender: Connection) -> None:
+    """Send the number and the tally of each chunk."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     task = find_task(task_name)
-    _asked = task, LiteRTEngine(artifact, task)
-
-
-def _ask_chunk(number: int) -> Tally:
-    task, engine = _asked
-    queries = cast(Chunk, task.chunk)(number)
-    return tally(task, queries, parts_of(task, queries), run([engine], queries))
-
-
-_asked: tuple[Task, LiteRTEngine]
+    engine = LiteRTEngine(artifact, task)
+    for number in chunks:
+        queries = cast(Chunk, task.chunk)(number)
+        sender.send((number, tally(task, queries, parts_of(task, queries), run([engine], queries))))
 
 
 def _read_tallies(file: Path) -> dict[int, Tally]:

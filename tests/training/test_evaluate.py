@@ -168,7 +168,7 @@ def test_all_queries_are_asked_in_chunks_that_can_be_broken_off(
 
     monkeypatch.setattr(StubEngine, "wrong", (b"3+4", b"39+99"))
     monkeypatch.setattr(evaluate, "_ask_chunks", broken_off)
-    with pytest.raises(TrainingError, match=r"interrupted after 15 of 40 chunks: `python -m training evaluate --whole"):
+    with pytest.raises(TrainingError, match=r"interrupted after 15 of 40 chunks: the same command goes on"):
         evaluate.evaluate_whole(artifact, task)
     [progress] = artifact.glob(".whole-*")
     progress.write_text(progress.read_text()[:-30])  # the last line is broken off too
@@ -180,6 +180,13 @@ def test_all_queries_are_asked_in_chunks_that_can_be_broken_off(
     assert found.held_out.queries + found.validation.queries + found.train.queries == 4000
     assert metadata.read(artifact).evidence == found
     assert not list(artifact.glob(".whole-*"))
+
+
+def test_a_process_that_ends_early_is_reported(whole: tuple[Path, Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact, task = whole
+    monkeypatch.setattr(evaluate, "_ask_chunks", lambda *_: in_this_process(artifact, task, [3, 5]))
+    with pytest.raises(TrainingError, match="a process ended after 2 of 40 chunks: the same command goes on"):
+        evaluate.evaluate_whole(artifact, task)
 
 
 def test_ctrl_c_ends_whole_at_once(tmp_path: Path) -> None:
@@ -197,7 +204,7 @@ def test_ctrl_c_ends_whole_at_once(tmp_path: Path) -> None:
         _, stderr = asking.communicate()
     assert asking.returncode == 1
     assert re.fullmatch(
-        rf"error: interrupted after [1-9]\d* of 1000 chunks: `python -m training evaluate --whole {artifact}` goes on",
+        r"error: interrupted after [1-9]\d* of 1000 chunks: the same command goes on",
         stderr.splitlines()[-1],
     )
 
