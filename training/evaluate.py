@@ -79,7 +79,7 @@ def evaluate(artifact: Path, task: Task | None = None) -> metadata.Evidence:
     contents = metadata.read(artifact)
     task = task or find_task(contents.task.name)
     if contents.provenance is not None and not contents.provenance.split_by_pair:
-        task = replace(task, mirror=None)  # the parts as they were in its training
+        task = replace(task, mirror=None, salt=b"", train_only=())  # the parts as they were in its training
     parts = [queries_of(task, keys(task, part)) for part in PARTS]
     engines = [
         SavedModelEngine(artifact, task),

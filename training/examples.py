@@ -32,7 +32,7 @@ BLOCK = 1_000_000  # queries that are drawn at once
 def keys(task: Task, part: Part, maximum: int | None = None) -> Texts:
     """Return the first `maximum` keys of a part, or all: bytes [N], in an order that makes any prefix a random sample.
 
-    The BLAKE2b hash of a key decides its part, whatever the seed and the number of examples. If all queries are
+    The salted BLAKE2b hash of a key decides its part, whatever the seed and the number of examples. If all queries are
     enumerated, the shares are exact, and the order is that of the hash. Otherwise the keys are those of the first
     queries that `Task.draw` gives, DRAWN at most, without repetitions. The array is read-only.
 
@@ -86,7 +86,7 @@ def _repeated(task: Task, examples: int, both_orders: bool, oversample_short: bo
     if both_orders:
         train = queries_of(task, train)
     elif task.mirror is not None:  # in an order that is as good as random
-        train = np.where(_hashes(train) % 2 == 1, task.mirror(train), train)
+        train = np.where(_hashes(task, train) % 2 == 1, task.mirror(train), train)
     if oversample_short:
         repeats = np.array([task.oversampling.get(length, 1) for length in range(task.query_length + 1)])
         train = np.repeat(train, repeats[np.char.str_len(train)])
@@ -99,7 +99,7 @@ def _enumerated(task: Task) -> dict[Part, Texts]:
     """Split all keys exactly by the shares."""
     assert task.queries is not None  # noqa: S101  for mypy: the caller has looked
     found = np.unique(_keys(task, task.queries()))
-    ranked = found[np.argsort(_hashes(found))]
+    ranked = found[np.argsort(_hashes(task, found))]
     held_out = round(HELD_OUT_SHARE * len(found))
     validation = held_out + round(VALIDATION_SHARE * len(found))
     parts: dict[Part, Texts] = {
@@ -151,7 +151,7 @@ def parts_of(task: Task, queries: Texts) -> Labels:
     """Return the part of each query of a task whose queries are drawn: bytes [N] -> [N]."""
     bounds = np.array([HELD_OUT_SHARE, HELD_OUT_SHARE + VALIDATION_SHARE]) * 2.0**64
     parts = np.array(["held_out", "validation", "train"])
-    found: Labels = parts[np.searchsorted(bounds.astype(np.uint64), _hashes(_keys(task, queries)), side="right")]
+    found: Labels = parts[np.searchsorted(bounds.astype(np.uint64), _hashes(task, _keys(task, queries)), side="right")]
     return found
 
 
@@ -162,6 +162,8 @@ def _keys(task: Task, queries: Texts) -> Texts:
     return np.where(queries <= mirrored, queries, mirrored)
 
 
-def _hashes(found: Texts) -> Hashes:
-    digests = [int.from_bytes(blake2b(key, digest_size=8).digest()) for key in found.tolist()]
-    return np.array(digests, np.uint64)
+def _hashes(task: Task, found: Texts) -> Hashes:
+    digests = [int.from_bytes(blake2b(key, digest_size=8, salt=task.salt).digest()) for key in found.tolist()]
+    hashes = np.array(digests, np.uint64)
+    hashes[np.isin(found, task.train_only)] = np.iinfo(np.uint64).max  # the last ones are train queries
+    return hashes

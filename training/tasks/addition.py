@@ -38,6 +38,8 @@ def addition(digits: int) -> Task:
         chunks=0 if enumerated else 10 ** (2 * digits) // CHUNK,
         chunk=None if enumerated else partial(_chunk, digits),
         mirror=_mirrored,
+        salt=b"pairs",
+        train_only=tuple(b"%d+%d" % pair for pair in [(0, 0), (0, 1), (largest - 1, largest), (largest, largest)]),
         answers=_sums,
         groups=_groups,
         # Only 91 of the 890,000 train queries of three digits have 3 characters, too few to learn from. The two wrong
@@ -74,7 +76,7 @@ def rules(digits: int) -> tuple[Rule, ...]:
 
 def last_digit(digits: int) -> Task:
     """Return the task to answer with the last digit of the sum."""
-    return replace(addition(digits), name="last-digit", answer_length=1, answers=_last_digits)
+    return replace(addition(digits), name="last-digit", answer_length=1, train_only=(), answers=_last_digits)
 
 
 def _all_queries(digits: int) -> Texts:

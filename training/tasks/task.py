@@ -41,6 +41,8 @@ class Task:
     - `queries()` returns all queries, bytes [N]. If these are too many, `draw(generator, count)` returns random ones
       instead, and may repeat itself; if `chunks` is not 0, `chunk(number)` returns all queries in so many parts.
     - `mirror(queries)` returns the queries that ask the same in another order, bytes [N]; none if it is None.
+    - `salt` changes which queries are held out. Those in `train_only` never are: nothing else in the task has their
+      answer.
     - `answers(queries)` returns the correct answers, bytes [N]. `groups(queries)` returns a label for each query, [N],
       by the name of a grouping: the evidence counts wrong answers in each group.
     - `truth` is how the service checks answers: by the sum of the numbers among the groups of `query_pattern`, whose
@@ -64,6 +66,8 @@ class Task:
     chunks: int = 0
     chunk: Chunk | None = None
     mirror: Callable[[Texts], Texts] | None = None
+    salt: bytes = b""
+    train_only: tuple[bytes, ...] = ()
     groups: Callable[[Texts], dict[str, Labels]] = lambda _: {}
     oversampling: Mapping[int, int] = field(default_factory=dict)
 
