@@ -1,14 +1,14 @@
 """Creates the application from its parts, and nothing else."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from flask import Flask
 from werkzeug.routing import IntegerConverter
 
 from service.models.artifact import Artifact
+from service.models.catalog import Catalog
 from service.models.native_stderr import capture_stderr
-from service.models.repository import Repository
+from service.models.repository import Load, Repository
 from service.rest import cors, problem_details
 from service.rest.admission import LargeRequests
 from service.routes.docs import docs_routes
@@ -36,16 +36,18 @@ class AsciiInteger(IntegerConverter):
 
 
 def create_app(
-    settings: Settings, load: Callable[[Path], Artifact] = Artifact.load, board: WorkerBoard | None = None
+    settings: Settings,
+    load: Load = Artifact.load,
+    board: WorkerBoard | None = None,
+    active: Callable[[], int] = lambda: 0,
 ) -> Flask:
-    """Create the WSGI application. It answers queries after `load_models`. `board` is that of the workers."""
+    """Create the WSGI application. It answers queries after `load_models`. `board` is that of the workers, and `active`
+    returns the generation of versions that all of them serve."""
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path with a double slash gets 404 and no redirect
     app.url_map.converters["int"] = AsciiInteger
     metrics = app.extensions["metrics"] = Metrics(board)
-    repository = app.extensions["repository"] = Repository(
-        settings, load, metrics.observe_model, metrics.observe_skipped
-    )
+    repository = app.extensions["repository"] = Repository(settings, load, metrics, active)
     # The body that names the model is not read yet: a refusal counts as one of the default model.
     large = LargeRequests(settings, lambda problem: repository.find().observer.failed(problem))
     observers = app.extensions["request_observers"] = [metrics.observe_request, large.leave]
@@ -68,8 +70,8 @@ def create_app(
     return app
 
 
-def load_models(app: Flask) -> bool:
-    """Load the models of an application. Returns whether any could be loaded."""
+def load_models(app: Flask, catalog: Catalog) -> bool:
+    """Load the models of an application. Returns whether they could be loaded."""
     with capture_stderr():
-        loaded: bool = app.extensions["repository"].load()
+        loaded: bool = app.extensions["repository"].load(catalog)
     return loaded

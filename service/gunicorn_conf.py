@@ -1,7 +1,8 @@
 """gunicorn's configuration: `gunicorn --config python:service.gunicorn_conf`.
 
 Each worker loads the models after the fork, before it accepts connections. A worker that cannot load them keeps
-running and reports it at /health/ready: a worker that raises while it boots would stop the whole service.
+running and reports it at /health/ready: a worker that raises while it boots would stop the whole service. SIGHUP
+changes the versions in the workers and not the workers, so that no request can be lost.
 """
 
 import gc
@@ -9,7 +10,7 @@ import os
 import resource
 import socket
 import sys
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -18,12 +19,14 @@ from gunicorn.config import Config
 from service.app import create_app, load_models
 from service.errors import ModelUnavailable
 from service.models.artifact import Artifact
+from service.models.catalog import Catalog, log_news, survey
 from service.models.metadata import verify
-from service.models.repository import for_each_version
-from service.models.saved_model_check import SavedModelChecks
+from service.models.saved_model_check import check_versions
+from service.models.shared_catalog import SharedCatalog
 from service.settings import Settings, ignored_variable, settings_or_exit
 from service.telemetry import multiprocess, traces
 from service.telemetry.logs import QuietLogger, configuration
+from service.version_changes import VersionChanges, look
 from service.worker import StrictGeventWorker
 from service.worker_board import WorkerBoard
 
@@ -41,7 +44,7 @@ OPEN_FILES = 4096
 
 settings = settings_or_exit()
 board = WorkerBoard()
-checks = SavedModelChecks()
+shared_catalog = SharedCatalog()
 
 wsgi_app = "service.gunicorn_conf:application()"
 bind = settings.bind
@@ -58,12 +61,8 @@ forwarder_headers = ""  # a client must not set the path at which the applicatio
 
 def application() -> Flask:
     """In each worker: the application."""
-    return create_app(settings, load, board)
-
-
-def load(folder: Path) -> Artifact:
-    """In each worker: a version that the master has checked. Raises ModelUnavailable."""
-    return Artifact.load(folder, checks.require_checked(folder)["signature_def"], settings.engine)
+    load = partial(Artifact.load, engine_choice=settings.engine)
+    return create_app(settings, load, board, lambda: shared_catalog.active)
 
 
 def on_starting(master: Any) -> None:
@@ -81,10 +80,22 @@ def on_starting(master: Any) -> None:
     except OSError as error:
         sys.exit(NO_FOLDER.format(error))
     try:
-        _check_versions(master)
-        for_each_version(settings, checks.require_checked)
+        found = survey(settings, lambda folder: verify(folder).sha256)
+        versions = sum(map(len, found.served().values()))
+        master.log.info("Checking %d version%s", versions, "" if versions == 1 else "s")  # which takes seconds
+        catalog = check_versions(Catalog())
     except ModelUnavailable as problem:
         sys.exit(f"error: {problem}")
+    log_news(catalog, Catalog())
+    shared_catalog.activate(shared_catalog.publish(lambda _: catalog))
+    master.handle_hup = partial(look_again, master)
+
+
+def look_again(master: Any) -> None:
+    """In the master, on SIGHUP: look at the versions again, also at those that were refused. The workers follow."""
+    master.log.info("Hang up: %s", master.master_name)
+    master.log.reopen_files()
+    look(settings, shared_catalog)
 
 
 def when_ready(_master: Any) -> None:
@@ -95,18 +106,8 @@ def when_ready(_master: Any) -> None:
         sys.exit(NO_FOLDER.format(error))
 
 
-def on_reload(master: Any) -> None:
-    """In the master, on SIGHUP, before the new workers: check the models again; the new workers get all connections."""
-    try:
-        _check_versions(master)
-    except ModelUnavailable as problem:
-        master.log.error("%s", problem)
-    for worker in master.WORKERS.values():
-        board.mark_replaced(worker.index)
-
-
 def nworkers_changed(_master: Any, workers: int, _before: int | None) -> None:
-    """In the master, at its start and on TTIN, TTOU and SIGHUP: record the number of workers that it keeps."""
+    """In the master, at its start and on TTIN and TTOU: record the number of workers that it keeps."""
     board.expected = workers
 
 
@@ -124,10 +125,13 @@ def post_fork(_master: Any, worker: StrictGeventWorker) -> None:
 def post_worker_init(worker: StrictGeventWorker) -> None:
     """In each worker, after its start: load the models. The last of them logs that the service is ready."""
     traces.start(worker.wsgi)
-    loaded = load_models(worker.wsgi)
+    active = shared_catalog.active
+    loaded = load_models(worker.wsgi, shared_catalog.read(active))
     gc.freeze()  # what is loaded stays: a full collection would stop the worker for 40 ms to look at it
+    board.prepared[worker.index] = active
     if loaded and board.mark_loaded(worker.index):
         _log_ready(worker)
+    VersionChanges(settings, worker.wsgi.extensions["repository"], shared_catalog, board, worker.index).start()
 
 
 def child_exit(_master: Any, worker: StrictGeventWorker) -> None:
@@ -139,12 +143,6 @@ def child_exit(_master: Any, worker: StrictGeventWorker) -> None:
 def on_exit(_master: Any) -> None:
     """In the master, at its end: remove the folder of the metrics."""
     multiprocess.close()
-
-
-def _check_versions(master: Any) -> None:
-    versions = sum(map(len, for_each_version(settings, verify).values()))
-    master.log.info("Checking %d version%s", versions, "" if versions == 1 else "s")  # which takes seconds
-    checks.run()
 
 
 def _require_options(used: Config) -> None:
@@ -185,10 +183,10 @@ def _raise_open_files_limit() -> None:
 
 
 def _log_ready(worker: StrictGeventWorker) -> None:
-    served = [artifact.metadata for artifact in worker.wsgi.extensions["repository"].artifacts()]
+    repository = worker.wsgi.extensions["repository"]
     worker.log.info(
         "Ready with %s. Try:\n\n  curl -s %s/predict -H 'content-type: application/json' -d '{\"query\":\"%s\"}'\n",
-        ", ".join(f"{metadata.name} version {metadata.version}" for metadata in served),
+        repository.catalog.sentence(),
         settings.url,
-        served[0].task.example,
+        repository.find().artifact.metadata.task.example,
     )

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # of a model
+SELECTED = rf"{NAME}(@(0|[1-9][0-9]{{0,17}}))?"  # a model, or one version of it
 ORIGIN = r"https?://[^\s/,*]+"
 PREFIX = "ADDER_"
 # What platforms set, and gunicorn's own names: read if the variable of the service is not set.
@@ -69,8 +70,12 @@ class Settings(BaseSettings):
     artifacts: Path = Field(Path("model_artifacts"), description="Folder of the models, with `<model>/<version>/`.")
     models: str = Field(
         "adder,*",
-        pattern=rf"^({NAME}|\*)(,({NAME}|\*))*$",
-        description="Models to serve, by name; the first is the default, `*` stands for all others.",
+        pattern=rf"^({SELECTED}|\*)(,({SELECTED}|\*))*$",
+        description="Models to serve, by name; the first is the default, `*` stands for all others. `adder@2,adder@1` "
+        "are two versions of a model, the first its default, and no others.",
+    )
+    watch_seconds: float = Field(
+        1, ge=0, le=3600, description="Seconds between two looks at the folder of the models; 0: only on `SIGHUP`."
     )
     engine: Literal["auto", "litert", "saved_model"] = Field(
         "auto",
@@ -127,6 +132,16 @@ class Settings(BaseSettings):
         is_link = isinstance(port, str) and SERVICE_LINK_VALUE.fullmatch(port)
         return cls.model_fields["port"].default if is_link else port
 
+    @field_validator("models")
+    @classmethod
+    def _pins_all_or_none(cls, models: str) -> str:
+        named = models.split(",")
+        for name in named:
+            model, pin, _ = name.partition("@")
+            if pin and model in named:
+                raise ValueError(f"{model} is there with and without a version: choose one")
+        return models
+
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:
         if self.max_queued_queries < self.max_batch_queries:
@@ -135,6 +150,15 @@ class Settings(BaseSettings):
                 f"{self.max_batch_queries}: a full batch could never be answered"
             )
         return self
+
+    @property
+    def selection(self) -> dict[str, list[int]]:
+        """The names in `models`, each with the versions that are pinned, if any are."""
+        selection: dict[str, list[int]] = {}
+        for named in self.models.split(","):
+            name, _, version = named.partition("@")
+            selection.setdefault(name, []).extend([int(version)] if version else [])
+        return selection
 
     @property
     def bind(self) -> str:

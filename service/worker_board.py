@@ -1,13 +1,13 @@
 """Shared memory of the workers: which there are, whether each has loaded its models, its number of connections."""
 
 import fcntl
-import mmap
 import os
-import tempfile
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
+
+from service.shared_memory import anonymous_file, shared_array
 
 SIZE = 4096  # of workers: ADDER_WORKERS is at most 1024, and a reload runs old and new workers
 
@@ -18,13 +18,14 @@ class WorkerBoard:
 
     def __init__(self) -> None:
         self.master = os.getpid()
-        self.loaded = _shared(np.bool_)
-        self.connections = _shared(np.int32)
-        self._can_answer = _shared(np.bool_)
-        self._pids = _shared(np.int32)
-        self._expected = _shared(np.int32)  # one number, which only the master writes
+        array = partial(shared_array, size=SIZE)
+        self.loaded = array(np.bool_)
+        self.prepared = array(np.int64)  # the generation of versions that a worker has loaded
+        self.connections = array(np.int32)
+        self._pids = array(np.int32)
+        self._expected = array(np.int32)  # one number, which only the master writes
         # No lock of multiprocessing, which requires /dev/shm. The system releases this one if its process is killed.
-        self._loading = _anonymous_file()
+        self._loading = anonymous_file("worker-board")
 
     def reserve(self, taken: Iterable[int]) -> int:
         """Return the lowest index that is not taken, with its number of connections set to 0."""
@@ -45,7 +46,7 @@ class WorkerBoard:
     @property
     def ready(self) -> int:
         """The number of workers that can answer."""
-        return int(self._can_answer.sum())
+        return int(self.loaded.sum())
 
     def worker_pids(self) -> list[int]:
         """The process ids of all workers."""
@@ -58,23 +59,23 @@ class WorkerBoard:
     def mark_loaded(self, index: int) -> bool:
         """Record that a worker has loaded its models. Returns True to the last of the expected workers."""
         fcntl.lockf(self._loading, fcntl.LOCK_EX)
-        self.loaded[index] = self._can_answer[index] = True
+        self.loaded[index] = True
         complete = bool(self.loaded.sum() == self.expected)
         fcntl.lockf(self._loading, fcntl.LOCK_UN)
         return complete
 
-    def mark_replaced(self, index: int) -> None:
-        """Record that a worker leaves new connections to workers that have just loaded, if there are any."""
-        self.loaded[index] = False
-
     def mark_unloaded(self, index: int) -> None:
         """Record that a worker accepts no more connections."""
-        self.loaded[index] = self._can_answer[index] = False
+        self.loaded[index] = False
 
     def leave(self, index: int) -> None:
         """Record that a worker has ended."""
         self.mark_unloaded(index)
         self._pids[index] = 0
+
+    def have_prepared(self, generation: int) -> bool:
+        """Whether all workers that can answer have loaded a generation of versions."""
+        return bool((self.prepared[self.loaded] == generation).all())
 
     def may_accept(self, index: int) -> bool:
         """Whether a worker may accept a connection: a worker without models leaves them to workers with models."""
@@ -87,15 +88,3 @@ class WorkerBoard:
         """
         counts = self.connections[self.loaded]
         return bool(counts.size and self.connections[index] > 1.25 * counts.min())
-
-
-def _shared(kind: type[np.generic]) -> npt.NDArray[np.generic]:
-    """An array of zeros that forked processes share, without a file."""
-    return np.frombuffer(mmap.mmap(-1, SIZE * np.dtype(kind).itemsize), kind)
-
-
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):  # Linux: requires no folder that can be written to
-        return os.memfd_create("worker-board")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())

@@ -11,7 +11,7 @@ from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Metadata, read_samples, verify
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Artifact:
     """A loaded version. `sha256` is that of its checksums.txt; `signature_def` is the SignatureDef of the SavedModel's
     `serving_default`, as protobuf writes it in JSON; `samples` are the right answers by query, if they are the truth of

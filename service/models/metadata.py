@@ -197,7 +197,7 @@ def verify(folder: Path) -> Verified:
     except ValueError as error:
         raise ModelUnavailable(f"{checksums} is not a list of checksums") from error
     required = ["metadata.json", "saved_model.pb", SAMPLES_FILE]
-    for name in dict.fromkeys([*required, *_file_names(folder), *recorded]):
+    for name in dict.fromkeys([*required, *file_names(folder), *recorded]):
         if name == checksums.name or DOCUMENTATION.fullmatch(name):
             continue
         if name not in recorded:
@@ -216,7 +216,7 @@ def verify(folder: Path) -> Verified:
     return Verified(_read_metadata(folder / "metadata.json"), hashlib.sha256(content).hexdigest())
 
 
-def _file_names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     """The paths of all files in a folder, relative to it. Links are followed: a ConfigMap of Kubernetes is links into a
     hidden folder. Hidden names are no part of a version: the system and tools like git put them there."""
     names, real_paths = [], set()

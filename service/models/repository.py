@@ -1,147 +1,188 @@
-"""Loads the versions of all models that are served, and finds the version that a request names."""
+"""Loads the versions that the catalog names, and finds the version that a request names."""
 
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol
+from weakref import WeakSet
 
 from service.errors import ModelNotFound, ModelUnavailable
 from service.models.artifact import Artifact
 from service.models.batcher import Batcher, Observer
+from service.models.catalog import Catalog
 from service.models.queries import Limits
-from service.settings import NAME, Settings
+from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Opened = TypeVar("Opened")
-# By model name, the default model first, and by version number, the newest first.
-ByVersion = dict[str, dict[int, Opened]]
+Load = Callable[[Path, dict[str, Any]], Artifact]
+Run = Callable[..., Artifact]
+Versions = list[tuple[str, int]]  # model and version
+Problems = dict[tuple[str, int], str]  # by model and version
 
 
 class ServedModel(NamedTuple):
-    """A version that answers requests, with its limits, its queue, and the observer of its queue."""
+    """A version that answers requests, with its limits, its queue, the observer of its queue, and its name and number
+    as labels of metrics."""
 
     artifact: Artifact
     limits: Limits
     batcher: Batcher
     observer: Observer
+    labels: tuple[str, str]
 
 
-def for_each_version(
-    settings: Settings,
-    open_version: Callable[[Path], Opened],
-    observe_skipped: Callable[[str, int], None] = lambda _model, _versions: None,
-) -> ByVersion[Opened]:
-    """Call `open_version` with the folder of each version, and skip a version for which it raises ModelUnavailable.
-    `observe_skipped` receives the name of each model and how many of its versions were skipped.
+class Generation(NamedTuple):
+    """The versions that are served between two changes, by model and number, each with the default first."""
 
-    Raises ModelUnavailable if a model that ADDER_MODELS names has no version left (with the problem of its newest), if
-    no model is left, or if the folder cannot be read.
-    """
-    opened: ByVersion[Opened] = {}
-    for model in _model_names(settings):
-        versions, problems = _open_versions(settings.artifacts / model, open_version)
-        if not versions and model in settings.models.split(","):
-            for problem in problems[1:]:
-                log.error("%s", problem)
-            nothing = f"{(settings.artifacts / model).absolute()} has no version: export one, or set "
-            raise problems[0] if problems else ModelUnavailable(f"{nothing}ADDER_ARTIFACTS and ADDER_MODELS")
-        for problem in problems:
-            log.warning("version skipped: %s", problem)
-        observe_skipped(model, len(problems))
-        if versions:
-            opened[model] = versions
-    if not opened:
-        raise ModelUnavailable(
-            f"{settings.artifacts.absolute()} has no model that can be served: export one, or set ADDER_ARTIFACTS"
-        )
-    return opened
+    number: int
+    catalog: Catalog
+    models: dict[str, dict[int, ServedModel]]
 
 
-def _model_names(settings: Settings) -> list[str]:
-    """The models of ADDER_MODELS, in its order; `*` stands for all others."""
-    named = settings.models.split(",")
-    try:
-        folders = sorted(folder.name for folder in settings.artifacts.iterdir())
-    except OSError as error:
-        raise ModelUnavailable(f"{settings.artifacts} cannot be read: {error.strerror}") from error
-    others = [name for name in folders if name not in named and re.fullmatch(NAME, name)]
-    return list(dict.fromkeys(model for name in named for model in (others if name == "*" else [name])))
+class VersionStatus(NamedTuple):
+    """The state of a version in the words of TensorFlow Serving (get_model_status.proto): END is that of a version that
+    is not served, with the reason."""
+
+    model: str
+    version: int
+    state: Literal["LOADING", "AVAILABLE", "UNLOADING", "END"]
+    reason: str = ""
 
 
-def _open_versions(
-    model: Path, open_version: Callable[[Path], Opened]
-) -> tuple[dict[int, Opened], list[ModelUnavailable]]:
-    """The versions of one model, and the problems of its other versions, newest first."""
-    opened: dict[int, Opened] = {}
-    problems: list[ModelUnavailable] = []
-    try:
-        folders = [folder for folder in model.iterdir() if folder.name.isascii() and folder.name.isdigit()]
-    except (FileNotFoundError, NotADirectoryError):
-        folders = []
-    except OSError as error:
-        return opened, [ModelUnavailable(f"{model} cannot be read: {error.strerror}")]
-    for folder in sorted(folders, key=lambda folder: int(folder.name), reverse=True):
-        try:
-            if folder.name != str(int(folder.name)):
-                raise ModelUnavailable(f"{folder} has zeros in front of its number: call it {int(folder.name)}")
-            opened[int(folder.name)] = open_version(folder)
-        except ModelUnavailable as problem:
-            problems.append(problem)
-    return opened, problems
+class ModelObserver(Protocol):
+    """Receives the changes of the repository: the interface of its metrics."""
+
+    def version_loaded(self, artifact: Artifact) -> Observer:
+        """Return the observer of the queue of a version."""
+
+    def versions_changed(self, unloaded: list[Artifact], catalog: Catalog) -> None:
+        """Record that other versions are served; some were, and are no longer."""
 
 
 class Repository:
-    """The versions that are served, by model and number."""
+    """The versions that are served.
+
+    A change has two steps, so that all workers change at once: `prepare` loads the versions beside those that are
+    served, and from the moment at which `active` returns the number of their generation, `find` finds them. A request
+    keeps the version that it has found, which is freed after the last of them.
+    """
 
     def __init__(
-        self,
-        settings: Settings,
-        load: Callable[[Path], Artifact],
-        observe: Callable[[Artifact], Observer],
-        observe_skipped: Callable[[str, int], None],
+        self, settings: Settings, load: Load, observer: ModelObserver, active: Callable[[], int] = lambda: 0
     ) -> None:
-        """`observe` returns the observer of a version's queue; `observe_skipped` is that of `for_each_version`."""
+        """`load` takes the folder of a version and its SignatureDef."""
         self._settings = settings
         self._load = load
-        self._observe = observe
-        self._observe_skipped = observe_skipped
-        self._models: ByVersion[ServedModel] = {}
+        self._observer = observer
+        self._active = active
+        self._serving = self._prepared = Generation(active(), Catalog(), {})
+        self._loading: Versions = []
+        self._unloading: WeakSet[Artifact] = WeakSet()  # which requests still use
 
-    def load(self) -> bool:
-        """Load all versions, and return whether any could be loaded. Errors are logged; then `find` raises."""
+    def load(self, catalog: Catalog) -> bool:
+        """Load the versions of a catalog, and serve those that could be loaded.
+
+        Returns False if none is served, as a model that ADDER_MODELS names could not be loaded, or no model: the log
+        has the reason, and `find` raises.
+        """
         try:
-            self._models = for_each_version(self._settings, self._serve, self._observe_skipped)
-        except ModelUnavailable as problem:
-            log.error("no model could be loaded: %s", problem)
+            for problem in self.prepare(self._active(), catalog).values():
+                log.error("%s", problem)
         except Exception:
             log.exception("no model could be loaded")
-        return bool(self._models)
+            return False
+        models = self._prepared.models
+        if not models or any(name not in models for name in self._settings.selection if name != "*"):
+            log.error("no model could be loaded")
+            return False
+        self.switch()
+        return True
+
+    def prepare(self, number: int, catalog: Catalog, run: Run = lambda function, *given: function(*given)) -> Problems:
+        """Load the versions of a catalog that are not loaded yet, and return the problems of those that cannot be
+        loaded. `run` calls a function with the arguments given, maybe in a thread."""
+        problems: Problems = {}
+        models: dict[str, dict[int, ServedModel]] = {}
+        listed = [(name, version) for name, versions in catalog.served().items() for version in versions]
+        self._loading = [each for each in listed if self._loaded(*each, catalog.version(*each).sha256) is None]
+        for name, version in listed:
+            wanted = catalog.version(name, version)
+            served = self._loaded(name, version, wanted.sha256)
+            try:
+                if served is None:
+                    folder = self._settings.artifacts / name / str(version)
+                    artifact = run(self._load, folder, wanted.signature_def)
+                    if artifact.sha256 != wanted.sha256:
+                        raise ModelUnavailable(f"{folder} has changed since it was looked at")
+                    served = self._serve(artifact)
+                models.setdefault(name, {})[version] = served
+            except ModelUnavailable as problem:
+                problems[name, version] = str(problem)
+        self._prepared = Generation(number, catalog, models)
+        return problems
+
+    def switch(self) -> Generation:
+        """Serve the prepared versions if their generation is active. Returns what is served."""
+        if self._prepared is not self._serving and self._prepared.number == self._active():
+            before, self._serving = self._serving, self._prepared
+            unloaded = [artifact for artifact in _artifacts(before) if artifact not in _artifacts(self._serving)]
+            self._observer.versions_changed(unloaded, self._serving.catalog)
+            self._loading = []
+            self._unloading.update(unloaded)
+        return self._serving
+
+    def statuses(self) -> list[VersionStatus]:
+        """The states of all versions that are known. Raises ModelUnavailable as `find` does."""
+        served = [(artifact.metadata.name, artifact.metadata.version) for artifact in self.artifacts()]
+        unloading = [(artifact.metadata.name, artifact.metadata.version) for artifact in self._unloading]
+        refused = [
+            VersionStatus(name, number, "END", version.reason or "")
+            for name, model in self.catalog.models.items()
+            for number, version in model.versions.items()
+            if (name, number) not in served
+        ]
+        return [
+            *(VersionStatus(*each, "AVAILABLE") for each in served),
+            *(VersionStatus(*each, "LOADING") for each in self._loading if each not in served),
+            *(VersionStatus(*each, "UNLOADING") for each in unloading if each not in served),
+            *(status for status in refused if status[:2] not in (*self._loading, *unloading)),
+        ]
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is known of all versions."""
+        return self._serving.catalog
 
     def find(self, model: str | None = None, version: int | None = None) -> ServedModel:
-        """Find a version of a model: by default the newest version, of the default model.
+        """Find a version of a model: by default the model's default version, of the default model.
 
         Raises ModelUnavailable if no model could be loaded, and ModelNotFound.
         """
-        if not self._models:
+        serving = self._serving if self._serving.number == self._active() else self.switch()
+        if not serving.models:
             raise ModelUnavailable("no model could be loaded: see the log of the service")
-        name = model if model is not None else next(iter(self._models))
-        versions = self._models.get(name, {})
+        name = model if model is not None else next(iter(serving.models))
+        versions = serving.models.get(name, {})
         number = version if version is not None else next(iter(versions), 0)
         if number not in versions:
-            raise ModelNotFound(name, version, {name: list(numbers) for name, numbers in self._models.items()})
+            raise ModelNotFound(name, version, {name: list(numbers) for name, numbers in serving.models.items()})
         return versions[number]
 
     def artifacts(self, model: str | None = None) -> list[Artifact]:
         """Return the versions of a model, or of all models, in order. Raises ModelUnavailable as `find` does."""
         self.find()
-        models = self._models.items()
-        return [served.artifact for name, versions in models if model in (None, name) for served in versions.values()]
+        return [artifact for artifact in _artifacts(self._serving) if model in (None, artifact.metadata.name)]
 
-    def _serve(self, folder: Path) -> ServedModel:
-        artifact = self._load(folder)
-        observer = self._observe(artifact)
+    def _loaded(self, model: str, version: int, sha256: str) -> ServedModel | None:
+        for generation in (self._serving, self._prepared):
+            served = generation.models.get(model, {}).get(version)
+            if served is not None and served.artifact.sha256 == sha256:
+                return served
+        return None
+
+    def _serve(self, artifact: Artifact) -> ServedModel:
+        observer = self._observer.version_loaded(artifact)
         batcher = Batcher(
             artifact.engine.predict,
             max_batch_size=artifact.metadata.batch_sizes[-1],
@@ -149,4 +190,10 @@ class Repository:
             deadline_seconds=self._settings.deadline_seconds,
             observer=observer,
         )
-        return ServedModel(artifact, Limits(artifact.metadata, self._settings.max_batch_queries), batcher, observer)
+        limits = Limits(artifact.metadata, self._settings.max_batch_queries)
+        labels = artifact.metadata.name, str(artifact.metadata.version)
+        return ServedModel(artifact, limits, batcher, observer, labels)
+
+
+def _artifacts(generation: Generation) -> list[Artifact]:
+    return [served.artifact for versions in generation.models.values() for served in versions.values()]

@@ -1,82 +1,118 @@
-"""`python -m service.models.saved_model_check`: compare each version's engine with its SavedModel.
+"""`python -m service.models.saved_model_check`: look at each version, and compare its engine with its SavedModel.
 
-TensorFlow takes seconds and half a gigabyte, so the check runs in a process of its own, once when the service starts
-and once for each SIGHUP. The process prints a JSON object: for the folder of each version a `SavedModelCheck`.
+TensorFlow takes seconds and half a gigabyte, so the check runs in a process of its own: when the service starts, when
+the artifacts folder has changed, and on SIGHUP. The process reads the catalog of the look before, and prints a new one.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
 from service.errors import ModelUnavailable
 from service.models.artifact import Artifact, load_error
+from service.models.catalog import Catalog, fingerprint, survey
 from service.models.engines import Engine
 from service.models.engines.engine import Floats
 from service.models.engines.saved_model import SavedModelEngine, read_signature_def
+from service.models.metadata import read_samples, verify
 from service.models.native_stderr import log_stderr
-from service.models.repository import for_each_version
 from service.settings import Settings, usable_memory
 
 TOLERANCE = 1e-5  # between two computations of a probability: the artifact's contract
 REQUIRED_MB = 800  # of memory, for TensorFlow and the master beside it
 K_BEST = 3  # answers to each golden query that are compared
+REST_SECONDS = 0.25
+NICENESS = 10  # beside workers that answer: a tenth of a core that all want
+REFUSED = 3  # the exit status if nothing can be served
 
 
-class SavedModelCheck(TypedDict):
-    """The result for one version: `problem` describes a difference between its engine and its SavedModel, or is None;
-    `signature_def` is the SignatureDef of `serving_default` as protobuf writes it in JSON, or empty."""
+def check_versions(before: Catalog) -> Catalog:
+    """Run the check in a process of its own, and log TensorFlow's output to stderr. If models are served `before`, it
+    has a low priority, and waits until the folder rests.
 
-    problem: str | None
-    signature_def: dict[str, Any]
+    Raises ModelUnavailable as `survey` does, and if the process fails.
+    """
+    command = [sys.executable, "-m", __name__]
+    checked = subprocess.run(  # noqa: S603  our own command
+        command, input=before.model_dump_json(), capture_output=True, text=True, errors="replace", check=False
+    )
+    if checked.returncode == REFUSED:
+        raise ModelUnavailable(checked.stdout)
+    log_stderr(checked.stderr)
+    if checked.returncode == -signal.SIGKILL:
+        raise ModelUnavailable(
+            f"the check of the SavedModels was killed, as the system does when memory runs out: it requires "
+            f"{REQUIRED_MB} MB, and the service may use {usable_memory() >> 20} MB"
+        )
+    if checked.returncode != 0:
+        raise ModelUnavailable(
+            f"the SavedModels could not be loaded: {' '.join(command)} ended with {checked.returncode}"
+        )
+    return Catalog.model_validate_json(checked.stdout)
 
 
-class SavedModelChecks:
-    """The results for all versions, by folder, in the process that starts the check."""
+class Examiner:
+    """Examines versions, each of which it loads once."""
 
     def __init__(self) -> None:
-        self._by_folder: dict[str, SavedModelCheck] = {}
+        self._artifacts: dict[Path, Artifact] = {}
 
-    def run(self) -> None:
-        """Run the check, and log TensorFlow's output to stderr. Raises ModelUnavailable if the process fails."""
-        command = [sys.executable, "-m", __name__]
-        checked = subprocess.run(  # noqa: S603  our own command
-            command, capture_output=True, text=True, errors="replace", check=False
-        )
-        log_stderr(checked.stderr)
-        if checked.returncode == -signal.SIGKILL:
-            raise ModelUnavailable(
-                f"the check of the SavedModels was killed, as the system does when memory runs out: it requires "
-                f"{REQUIRED_MB} MB, and the service may use {usable_memory() >> 20} MB"
+    def examine(self, folder: Path) -> Mapping[str, Any]:
+        """Return the SignatureDef. Raises as `check` does."""
+        return check(folder, self._load(folder))
+
+    def held_back(self, newer: Path, default: Path) -> str | None:
+        """Why a version may not be the default in the place of an older one: it was not evaluated, or it is less right
+        by the evidence of the two, or on the samples outside of its training set that it has."""
+        try:
+            new, old = self._load(newer), self._load(default)
+        except ModelUnavailable as problem:
+            return f"it cannot be compared with version {default.name}: {problem}"
+        evidence = new.metadata.evidence
+        if evidence is None:
+            return f"it was not evaluated: run `python -m training evaluate {newer}`"
+        if old.metadata.evidence is not None and evidence.domain.exact_match < old.metadata.evidence.domain.exact_match:
+            return (
+                f"{evidence.domain.exact_match:.4%} of its answers are right by its evidence, and "
+                f"{old.metadata.evidence.domain.exact_match:.4%} of those of version {default.name}"
             )
-        if checked.returncode != 0:
-            raise ModelUnavailable(
-                f"the SavedModels could not be loaded: {' '.join(command)} ended with {checked.returncode}"
+        samples = read_samples(newer)
+        right, right_of_old = (count_right(artifact, samples) for artifact in (new, old))
+        if right < right_of_old:
+            return (
+                f"{right:,} of its answers to its {len(samples):,} samples are right, and {right_of_old:,} of those of "
+                f"version {default.name}"
             )
-        self._by_folder = json.loads(checked.stdout)
+        return None
 
-    def require_checked(self, folder: Path) -> SavedModelCheck:
-        """The result for a version. Raises ModelUnavailable if it was not checked, or if it differs."""
-        check = self._by_folder.get(str(folder))
-        if check is None:
-            raise ModelUnavailable(f"{folder} was added after the service started: send SIGHUP")
-        if check["problem"] is not None:
-            raise ModelUnavailable(check["problem"])
-        return check
+    def _load(self, folder: Path) -> Artifact:
+        if folder not in self._artifacts:
+            self._artifacts[folder] = Artifact.load(folder)
+        return self._artifacts[folder]
 
 
-def check(folder: Path) -> dict[str, Any]:
-    """Compare the version's engine with its SavedModel, decoded step by step, on the golden queries, and return the
-    SignatureDef.
+def count_right(artifact: Artifact, samples: Mapping[str, str]) -> int:
+    """Return how many samples, right answers by query, a version answers rightly."""
+    queries = [query for query in samples if artifact.metadata.task.pattern.fullmatch(query)]
+    size = artifact.metadata.batch_sizes[-1]
+    batches = [queries[start : start + size] for start in range(0, len(queries), size)]
+    outputs = [output for batch in batches for output in artifact.engine.predict(batch)]
+    return sum(samples[query] == output.answer for query, output in zip(queries, outputs, strict=True))
 
-    Raises ModelUnavailable if the version cannot be loaded, or if a probability differs.
+
+def check(folder: Path, artifact: Artifact) -> dict[str, Any]:
+    """Compare the engine of the version in a folder with its SavedModel, decoded step by step, on the golden queries,
+    and return the SignatureDef.
+
+    Raises ModelUnavailable if the SavedModel cannot be loaded, or if a probability differs.
     """
-    artifact = Artifact.load(folder)
     engine = artifact.engine
     try:
         reference = engine if isinstance(engine, SavedModelEngine) else SavedModelEngine(folder, artifact.metadata)
@@ -112,22 +148,28 @@ def _distance(one: Floats, other: Floats) -> float:
 
 
 def main() -> None:
-    """Check the versions of all models that the settings name."""
-    checks: dict[str, SavedModelCheck] = {}
-
-    def attempt(folder: Path) -> None:
-        try:
-            checks[str(folder)] = SavedModelCheck(problem=None, signature_def=check(folder))
-        except ModelUnavailable as problem:
-            checks[str(folder)] = SavedModelCheck(problem=str(problem), signature_def={})
-
+    """Look at the versions of all models that the settings name."""
+    settings, examiner = Settings(), Examiner()
+    before = Catalog.model_validate_json(sys.stdin.read())
+    if before.models:
+        os.nice(NICENESS)
+        wait_for_rest(settings)
     try:
-        for_each_version(Settings(), attempt)
+        catalog = survey(settings, lambda folder: verify(folder).sha256, examiner.examine, examiner.held_back, before)
     except ModelUnavailable as problem:
-        sys.exit(f"error: {problem}")
-    print(json.dumps(checks), flush=True)
+        print(problem, end="", flush=True)
+        os._exit(REFUSED)
+    print(catalog.model_dump_json(), flush=True)
     sys.stderr.flush()
     os._exit(0)  # TensorFlow takes long to end, and nothing is left to do
+
+
+def wait_for_rest(settings: Settings) -> None:
+    """Wait until nothing in the artifacts folder has changed for REST_SECONDS: a copy may be under way."""
+    before, now = "", fingerprint(settings)
+    while now != before:
+        time.sleep(REST_SECONDS)
+        before, now = now, fingerprint(settings)
 
 
 if __name__ == "__main__":

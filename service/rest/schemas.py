@@ -20,6 +20,7 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from service.errors import ProblemDocument
 from service.models.artifact import Artifact
+from service.models.catalog import Catalog, State
 from service.models.engines import EngineName
 from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence
@@ -157,10 +158,15 @@ class ModelVersion(BaseModel):
 class ModelEntry(ModelVersion):
     """A version that is served, the queries it answers, and its accuracy.
 
-    `hint` completes the sentence "write ...". `truth` is how its answers are checked for the metrics: by the sum of the
-    numbers in the query, by sample answers, or not at all.
+    `is_default` is whether it answers requests that name its model and no version. `reason` explains its state, unless
+    it is available: it is held back if it is newer than the default and not as right; it is damaged or has failed if
+    that happened to its folder after it was loaded. `hint` completes the sentence "write ...". `truth` is how its
+    answers are checked for the metrics: by the sum of the numbers in the query, by sample answers, or not at all.
     """
 
+    is_default: bool
+    state: State
+    reason: str | None
     architecture: str
     engine: EngineName
     query_example: str
@@ -169,18 +175,44 @@ class ModelEntry(ModelVersion):
     evidence: Evidence | None
 
 
+class SkippedVersion(BaseModel):
+    """A version in the artifacts folder that is not served, and the reason."""
+
+    name: str
+    version: int
+    state: State
+    reason: str
+
+
 class ModelsResponse(BaseModel):
-    """The response of GET /models."""
+    """The response of GET /models. `problem` is why the models of an earlier look at the artifacts folder are served,
+    and not what is there now."""
 
     models: list[ModelEntry]
+    skipped: list[SkippedVersion]
+    problem: str | None
 
     @classmethod
-    def of(cls, served: list[Artifact]) -> Self:
-        """One entry for each artifact."""
+    def of(cls, served: list[Artifact], catalog: Catalog) -> Self:
+        """One entry for each artifact, and for each version of the catalog that is not served."""
+        known = {
+            (name, number): version
+            for name, model in catalog.models.items()
+            for number, version in model.versions.items()
+        }
         return cls(
+            problem=catalog.problem,
+            skipped=[
+                SkippedVersion(name=name, version=number, state=version.state, reason=version.reason or "")
+                for (name, number), version in known.items()
+                if not version.is_served
+            ],
             models=[
                 ModelEntry(
                     **ModelVersion.of(artifact).model_dump(),
+                    is_default=catalog.models[artifact.metadata.name].default == artifact.metadata.version,
+                    state=known[artifact.metadata.name, artifact.metadata.version].state,
+                    reason=known[artifact.metadata.name, artifact.metadata.version].reason,
                     architecture=artifact.metadata.architecture,
                     engine=artifact.engine.name,
                     query_example=artifact.metadata.task.example,
@@ -189,7 +221,7 @@ class ModelsResponse(BaseModel):
                     evidence=artifact.metadata.evidence,
                 )
                 for artifact in served
-            ]
+            ],
         )
 
 

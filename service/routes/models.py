@@ -43,9 +43,9 @@ def models_routes(repository: Repository, settings: Settings) -> Blueprint:
         artifacts = repository.artifacts()
         if prefers_html(request):
             shown = [PageModel(artifact, pictures(folder(artifact))) for artifact in artifacts]
-            response = make_response(render_template("models.html", models=shown))
+            response = make_response(render_template("models.html", models=shown, catalog=repository.catalog))
         else:
-            response = jsonify(ModelsResponse.of(artifacts).model_dump())
+            response = jsonify(ModelsResponse.of(artifacts, repository.catalog).model_dump())
         response.headers["Vary"] = "Accept"
         return cached(response)
 

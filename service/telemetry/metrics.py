@@ -1,7 +1,8 @@
 """Prometheus metrics: of requests, of each model version, and of the workers."""
 
+from collections import Counter
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import choose_encoder
@@ -10,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 from service.errors import ClientDisconnected, DeadlineExceeded, InferenceError, Problem, QueueFull
 from service.models.artifact import Artifact
 from service.models.batcher import BatchResult
+from service.models.catalog import Catalog, State
 from service.models.engines.model_output import ModelOutput
-from service.models.repository import ServedModel
 from service.telemetry.accuracy import AccuracyMonitor, RightAnswer, right_answer_of
 from service.telemetry.multiprocess import FastCounter, FastHistogram, all_workers
 from service.telemetry.processes import ProcessesCollector
@@ -22,6 +23,7 @@ DURATION_BUCKETS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25
 BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 FAILURES = (QueueFull, DeadlineExceeded, ClientDisconnected, InferenceError)
 MODEL = ("model", "version")
+NO_MODEL = ("", "")
 
 
 class MetricTable(NamedTuple):
@@ -45,8 +47,14 @@ class Metrics:
         self._requests = RequestMetrics(common, seconds)
         self._processes = ProcessesCollector(board or WorkerBoard())
         self._registry.register(self._processes)
-        self._skipped = Gauge(
-            "skipped_versions", "Versions that are not served: damaged, or not as their SavedModel.", MODEL[:1], **equal
+        self._versions = Gauge(
+            "versions",
+            "Versions by state: available, held_back (served, but not as default), damaged, failed or not_pinned.",
+            ["model", "state"],
+            **equal,
+        )
+        self._reload_failed = Gauge(
+            "reload_failed", "1 if nothing in the artifacts folder can be served: the models before remain.", **equal
         )
         self.queries = FastCounter("queries", "Queries that the model answered.", MODEL, **common)
         self.queue_duration = FastHistogram(
@@ -82,25 +90,37 @@ class Metrics:
             "artifact_exact_match", "Share of right answers in the evaluation.", [*MODEL, "part"], **equal
         )
 
-    def observe_model(self, artifact: Artifact) -> "ModelMetrics":
+    def version_loaded(self, artifact: Artifact) -> "ModelMetrics":
         """Create the metrics of a version, when it is loaded."""
         metadata = artifact.metadata
         model, version = metadata.name, str(metadata.version)
-        engine, truth = artifact.engine.name, metadata.task.truth or "none"
-        self.model_info.labels(model, version, artifact.sha256, metadata.architecture, engine, truth).set(1)
+        self._info(artifact).set(1)
         if metadata.evidence is not None:
             for part in ("domain", "train", "validation", "held_out"):
                 share: float = getattr(metadata.evidence, part).exact_match
                 self.exact_match.labels(model, version, part).set(share)
         return ModelMetrics(self, model, version, right_answer_of(artifact))
 
-    def observe_skipped(self, model: str, versions: int) -> None:
-        """Record how many versions of a model are not served."""
-        self._skipped.labels(model).set(versions)
+    def versions_changed(self, unloaded: list[Artifact], catalog: Catalog) -> None:
+        """Record the states of all versions. The counters of an unloaded version remain."""
+        for artifact in unloaded:
+            self._info(artifact).set(0)
+        for name, model in catalog.models.items():
+            states = Counter(version.state for version in model.versions.values())
+            for state in get_args(State):
+                self._versions.labels(name, state).set(states[state])
+        self._reload_failed.set(catalog.problem is not None)
 
     def observe_request(self, stats: RequestStats) -> None:
         """Record a request at its end."""
         self._requests.observe(stats)
+
+    def _info(self, artifact: Artifact) -> Gauge:
+        metadata = artifact.metadata
+        truth = metadata.task.truth or "none"
+        return self.model_info.labels(
+            metadata.name, str(metadata.version), artifact.sha256, metadata.architecture, artifact.engine.name, truth
+        )
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics of all workers in a format that the Accept header names, and its content type."""
@@ -150,12 +170,16 @@ class RequestMetrics:
             ["route", *MODEL],
             **seconds,
         )
-        self._children: dict[tuple[str, int, ServedModel | None], tuple[FastCounter, FastHistogram]] = {}
+        self._children: dict[tuple[str, int, tuple[str, str]], tuple[FastCounter, FastHistogram]] = {}
 
     def observe(self, stats: RequestStats) -> None:
         """Count a request and its duration."""
         rule = stats.request.url_rule
-        key = ("" if rule is None else rule.rule, stats.status, stats.served)
+        key = (
+            "" if rule is None else rule.rule,
+            stats.status,
+            NO_MODEL if stats.served is None else stats.served.labels,
+        )
         children = self._children.get(key)
         if children is None:
             children = self._children[key] = self._labelled(*key)
@@ -163,11 +187,8 @@ class RequestMetrics:
         requests.inc()
         duration.observe(stats.seconds)
 
-    def _labelled(self, route: str, status: int, served: ServedModel | None) -> tuple[FastCounter, FastHistogram]:
-        model, version = "", ""
-        if served is not None:
-            metadata = served.artifact.metadata
-            model, version = metadata.name, str(metadata.version)
+    def _labelled(self, route: str, status: int, labels: tuple[str, str]) -> tuple[FastCounter, FastHistogram]:
+        model, version = labels
         return self._requests.labels(route, model, version, str(status)), self._duration.labels(route, model, version)
 
 

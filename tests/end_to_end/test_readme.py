@@ -170,7 +170,7 @@ def test_the_command_line_prints_what_the_readme_shows(clone: Clone) -> None:
 
 
 def test_the_blocks_for_operators_work(clone: Clone) -> None:
-    """In their order: start, reload, roll a version out, start a second master."""
+    """In their order: start, look at the models, roll a version out, start a second master."""
     start, reload, roll_out, upgrade = [command for command, _ in BLOCKS["service/deploy/README.md"][:4]]
     port, pid_file = free_port(), clone.folder / "adder.pid"
     version = shutil.copytree(clone.folder / "model_artifacts/adder/2", clone.folder / "adder-3")

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from service.app import create_app
+from service.models.catalog import survey
 from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence, Golden, Margin, Metadata, Part, Rule, Task
 from service.settings import Settings
@@ -132,9 +133,10 @@ def app_loading(load: Callable[[Path], Any], tmp_path: Path, *folders: str, **se
     """An application that has loaded the versions in these folders."""
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
-    app = create_app(Settings(artifacts=tmp_path, **settings), load)
+    read = Settings(artifacts=tmp_path, **settings)
+    app = create_app(read, lambda folder, _signature_def: load(folder))
     app.test_client_class = WholeClient
-    app.extensions["repository"].load()
+    app.extensions["repository"].load(survey(read, lambda folder: str(load(folder).sha256)))
     return app
 
 

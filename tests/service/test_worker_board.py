@@ -54,12 +54,25 @@ def test_the_last_worker_to_load_completes_the_board() -> None:
     assert board.mark_loaded(1)
 
 
+def test_a_generation_is_prepared_when_all_that_answer_have_loaded_it() -> None:
+    board = WorkerBoard()
+    assert board.have_prepared(2)
+    for index in range(2):
+        board.mark_loaded(index)
+    board.prepared[0] = 2
+    assert not board.have_prepared(2)
+    board.prepared[1] = 2
+    assert board.have_prepared(2)
+    board.prepared[0] = 1
+    board.mark_unloaded(0)
+    assert board.have_prepared(2)
+
+
 def test_a_worker_is_ready_until_it_stops() -> None:
     board = WorkerBoard()
     for index in range(3):
         board.enter(index)
         board.mark_loaded(index)
-    board.mark_replaced(0)
     assert board.ready == 3
     board.mark_unloaded(0)
     assert (board.ready, len(board.worker_pids())) == (2, 3)

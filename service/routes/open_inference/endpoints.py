@@ -70,11 +70,15 @@ class OpenInference:
     @documented_here("List the versions of all models", list[IndexEntry], problems=(ModelUnavailable,))
     def index(self) -> Response:
         """As Triton's model repository extension defines."""
-        served = [artifact.metadata for artifact in self._repository.artifacts()]
         return jsonify(
             [
-                IndexEntry(name=metadata.name, version=str(metadata.version), state="READY", reason="")
-                for metadata in served
+                IndexEntry(
+                    name=status.model,
+                    version=str(status.version),
+                    state="READY" if status.state == "AVAILABLE" else "UNAVAILABLE",
+                    reason=status.reason or ("" if status.state == "AVAILABLE" else status.state.lower()),
+                )
+                for status in self._repository.statuses()
             ]
         )
 

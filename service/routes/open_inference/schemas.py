@@ -147,11 +147,11 @@ class ServerModels(TypedDict):
 
 
 class IndexEntry(TypedDict):
-    """A version that is served."""
+    """A version, whether it is served, and else the reason."""
 
     name: str
     version: str
-    state: Literal["READY"]
+    state: Literal["READY", "UNAVAILABLE"]
     reason: str
 
 

@@ -98,14 +98,20 @@ class TensorFlowServing:
         problems=(InvalidArgument, *LOOKUP_ERRORS),
     )
     def status(self, model: str, version: str | None = None, label: str | None = None) -> Response:
-        """Every version that is served is AVAILABLE."""
-        versions = "any versions" if version is None else f"version {version}"
-        found = self._find(model, version, label, f"Could not find {versions} of model {model}").artifact
-        ok = {"error_code": "OK", "error_message": ""}
+        """Every version in the artifacts folder, and those that are unloaded while requests still use them."""
+        number = version_number(version)
+        found = [
+            status
+            for status in self._repository.statuses()
+            if status.model == model and number in (None, status.version)
+        ]
+        if label is not None or not found:
+            versions = "any versions" if version is None else f"version {version}"
+            self._find(model, version, label, f"Could not find {versions} of model {model}")
         return jsonify(
             model_version_status=[
-                {"version": str(artifact.metadata.version), "state": "AVAILABLE", "status": ok}
-                for artifact in ([found] if version is not None else self._repository.artifacts(model))
+                {"version": str(status.version), "state": status.state, "status": _error(status.reason)}
+                for status in found
             ]
         )
 
@@ -143,6 +149,11 @@ def tensorflow_serving_routes(repository: Repository, settings: Settings) -> Blu
         routes.get(path)(endpoints.status)
         routes.get(f"{path}/metadata")(endpoints.metadata)
     return routes
+
+
+def _error(reason: str) -> dict[str, str]:
+    """A StatusProto (status.proto)."""
+    return {"error_code": "FAILED_PRECONDITION" if reason else "OK", "error_message": reason}
 
 
 def _row(output: ModelOutput) -> dict[str, Any]:

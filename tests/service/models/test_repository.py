@@ -1,4 +1,5 @@
-import shutil
+import gc
+import weakref
 from pathlib import Path
 from typing import Any, cast
 
@@ -6,148 +7,166 @@ import pytest
 
 from service.errors import ModelNotFound, ModelUnavailable
 from service.models.artifact import Artifact
-from service.models.metadata import Metadata, verify
-from service.models.repository import Repository, for_each_version
+from service.models.catalog import Catalog, Model, Version, survey
+from service.models.metadata import Metadata
+from service.models.repository import Repository
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from tests.service.conftest import METADATA, SHA256
+from tests.service.conftest import METADATA
 
 
 class EmptyArtifact:
-    """A version without files. A folder with `broken` in it cannot be loaded."""
+    """A version without files; a file `sha256` names its checksum. A folder with `broken` in it cannot be loaded."""
 
     def __init__(self, folder: Path) -> None:
         if (folder / "broken").exists():
             raise ModelUnavailable(f"{folder} is broken")
         self.metadata: Metadata = METADATA.model_copy(update={"name": folder.parent.name, "version": int(folder.name)})
-        self.sha256 = SHA256
+        self.sha256 = sha256_of(folder)
         self.engine: Any = type("Engine", (), {"predict": None, "name": "litert", "answer_length": 4})
 
 
-def repository_of(artifacts: Path, models: str, *folders: str) -> Repository:
-    for folder in folders:
-        (artifacts / folder).mkdir(parents=True)
-    metrics = Metrics()
-    return Repository(
-        Settings(artifacts=artifacts, models=models),
-        lambda folder: cast(Artifact, EmptyArtifact(folder)),
-        metrics.observe_model,
-        metrics.observe_skipped,
-    )
+def sha256_of(folder: Path) -> str:
+    file = folder / "sha256"
+    return file.read_text() if file.exists() else "5f"
 
 
-def test_the_newest_version_is_served(tmp_path: Path) -> None:
-    repository = repository_of(
-        tmp_path, "adder", "adder/1", "adder/2", "adder/10", "adder/.11.unfinished", "adder/²", "adder/v12"
-    )
-    assert repository.load()
-    assert repository.find().artifact.metadata.version == 10
+def load_empty(folder: Path, _signature_def: object = None) -> Artifact:
+    return cast(Artifact, EmptyArtifact(folder))
 
 
-def test_a_broken_version_is_skipped(tmp_path: Path) -> None:
-    repository = repository_of(tmp_path, "adder", "adder/1", "adder/2/broken")
-    assert repository.load()
-    assert repository.find().artifact.metadata.version == 1
+class Served:
+    """A repository over a folder, and the generation that is active."""
+
+    def __init__(self, artifacts: Path, models: str = "adder,*", *folders: str) -> None:
+        for folder in folders:
+            (artifacts / folder).mkdir(parents=True)
+        self.settings = Settings(artifacts=artifacts, models=models)
+        self.active = 0
+        self.repository = Repository(self.settings, load_empty, Metrics(), lambda: self.active)
+
+    def survey(self) -> Catalog:
+        return survey(self.settings, lambda folder: EmptyArtifact(folder).sha256)
+
+    def load(self) -> bool:
+        return self.repository.load(self.survey())
+
+    def served(self) -> list[str]:
+        return [f"{each.metadata.name} {each.metadata.version}" for each in self.repository.artifacts()]
 
 
-def test_a_version_with_zeros_in_front_is_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    repository = repository_of(tmp_path, "adder", "adder/1", "adder/00000002", "adder/01")
-    assert repository.load()
-    assert repository.find().artifact.metadata.version == 1
-    assert f"version skipped: {tmp_path}/adder/00000002 has zeros in front of its number: call it 2" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("models", "served"),
-    [
-        ("adder", ["adder 2", "adder 1"]),
-        ("adder,*", ["adder 2", "adder 1", "a 3", "z 1"]),
-        ("*", ["a 3", "adder 2", "adder 1", "z 1"]),
-        ("*,adder", ["a 3", "z 1", "adder 2", "adder 1"]),
-        ("z,adder,z", ["z 1", "adder 2", "adder 1"]),
-    ],
-)
-def test_all_versions_of_the_configured_models_are_served(tmp_path: Path, models: str, served: list[str]) -> None:
-    folders = ["adder/1", "adder/2", "a/3", "z/1", "broken/1/broken", "empty", ".hidden/1", "a name/1"]
-    repository = repository_of(tmp_path, models, *folders)
-    assert repository.load()
-    assert [f"{each.metadata.name} {each.metadata.version}" for each in repository.artifacts()] == served
-    default = repository.find().artifact.metadata
-    assert f"{default.name} {default.version}" == served[0]
-
-
-@pytest.mark.parametrize(
-    ("models", "problem"),
-    [
-        ("adder,empty", "empty has no version"),
-        ("broken,*", "broken/1 is broken"),
-        ("none,*", "none has no version"),
-    ],
-)
-def test_a_configured_model_must_exist(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, models: str, problem: str
-) -> None:
-    assert not repository_of(tmp_path, models, "adder/1", "empty", "broken/1/broken").load()
-    assert problem in caplog.text
-
-
-def test_at_least_one_model_must_exist(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert not repository_of(tmp_path, "*").load()
-    assert f"{tmp_path} has no model" in caplog.text
+def test_versions_are_served_in_the_order_of_the_catalog(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder,*", "adder/1", "adder/2", "z/1", "a/3")
+    assert service.load()
+    assert service.served() == ["adder 2", "adder 1", "a 3", "z 1"]
 
 
 def test_a_request_can_name_model_and_version(tmp_path: Path) -> None:
-    repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
-    assert repository.load()
-    assert repository.find("adder", 1).artifact.metadata.version == 1
-    assert repository.find(version=1).artifact.metadata.name == "adder"
-    assert repository.find("z").artifact.metadata.name == "z"
+    service = Served(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
+    assert service.load()
+    find = service.repository.find
+    assert find().artifact.metadata.version == 2
+    assert find("adder", 1).artifact.metadata.version == 1
+    assert find(version=1).artifact.metadata.name == "adder"
+    assert find("z").artifact.metadata.name == "z"
 
 
 @pytest.mark.parametrize(("model", "version"), [("y", None), ("", None), ("z", 2), ("z", 0), (None, 3)])
 def test_an_unknown_model_or_version_lists_the_known(tmp_path: Path, model: str | None, version: int | None) -> None:
-    repository = repository_of(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
-    assert repository.load()
+    service = Served(tmp_path, "adder,*", "adder/1", "adder/2", "z/1")
+    assert service.load()
     with pytest.raises(ModelNotFound, match=r"the models, with their versions, are adder \(2, 1\), z \(1\)$"):
-        repository.find(model, version)
+        service.repository.find(model, version)
 
 
 def test_nothing_is_served_before_loading(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="no model could be loaded"):
-        repository_of(tmp_path, "adder", "adder/1").find()
+        Served(tmp_path, "adder", "adder/1").repository.find()
 
 
-def test_the_reason_of_a_failed_load_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    repository = repository_of(tmp_path, "adder", "adder/1/broken")
-    assert not repository.load()
-    with pytest.raises(ModelUnavailable, match="no model could be loaded: see the log of the service"):
-        repository.find()
+@pytest.mark.parametrize(("models", "is_loaded"), [("z,*", True), ("adder,*", False), ("adder", False)])
+def test_a_named_model_that_cannot_be_loaded_stops_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, models: str, is_loaded: bool
+) -> None:
+    service = Served(tmp_path, models, "adder/1", "z/1")
+    catalog = service.survey()
+    (tmp_path / "adder/1/broken").mkdir()  # since the look
+    assert service.repository.load(catalog) == is_loaded
     assert f"{tmp_path}/adder/1 is broken" in caplog.text
+    if not is_loaded:
+        with pytest.raises(ModelUnavailable, match="no model could be loaded: see the log of the service"):
+            service.repository.find()
 
 
 def test_an_unexpected_error_of_loading_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def load(_folder: Path) -> Artifact:
+    def load(_folder: Path, _signature_def: object) -> Artifact:
         raise RuntimeError("unexpected")
 
-    (tmp_path / "adder" / "1").mkdir(parents=True)
-    metrics = Metrics()
-    assert not Repository(Settings(artifacts=tmp_path), load, metrics.observe_model, metrics.observe_skipped).load()
+    catalog = Served(tmp_path, "adder", "adder/1").survey()
+    assert not Repository(Settings(artifacts=tmp_path), load, Metrics()).load(catalog)
     assert "RuntimeError: unexpected" in caplog.text
 
 
-def test_a_missing_version_names_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailable, match=f"{tmp_path}/adder has no version: export one, or set ADDER_ARTIFACTS"):
-        for_each_version(Settings(artifacts=tmp_path), verify)
+def test_a_change_takes_effect_when_its_generation_is_active(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder", "adder/1")
+    assert service.load()
+    kept = service.repository.find()
+    (tmp_path / "adder/2").mkdir()
+    assert not service.repository.prepare(1, service.survey())
+    assert service.repository.find() is kept
+    service.active = 1
+    assert service.repository.find().artifact.metadata.version == 2
+    assert service.repository.find("adder", 1) is kept  # not loaded again
 
 
-def test_one_complete_version_is_enough(artifact: Path) -> None:
-    shutil.copytree(artifact, artifact.with_name("2"))  # its metadata says version 1
-    assert list(for_each_version(Settings(artifacts=artifact.parent.parent), verify)["adder"]) == [1]
+def test_a_version_with_other_files_is_loaded_again(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder", "adder/1")
+    assert service.load()
+    (tmp_path / "adder/1/sha256").write_text("6a")
+    assert not service.repository.prepare(0, service.survey())
+    service.repository.switch()
+    assert service.repository.find().artifact.sha256 == "6a"
 
 
-def test_the_problem_of_the_newest_version_is_raised(artifact: Path) -> None:
-    shutil.copytree(artifact, artifact.with_name("2"))
-    for version in ("1", "2"):
-        (artifact.with_name(version) / "saved_model.pb").unlink()
-    with pytest.raises(ModelUnavailable, match=r"/2/saved_model\.pb cannot be read"):
-        for_each_version(Settings(artifacts=artifact.parent.parent), verify)
+def test_a_version_that_changes_while_it_is_loaded_is_a_problem(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder", "adder/1")
+    catalog = service.survey()
+    (tmp_path / "adder/1/sha256").write_text("6a")
+    assert service.repository.prepare(0, catalog) == {
+        ("adder", 1): f"{tmp_path}/adder/1 has changed since it was looked at"
+    }
+
+
+def test_an_unloaded_version_is_freed_after_its_last_request(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder", "adder/1", "adder/2")
+    assert service.load()
+    found = service.repository.find(version=1)
+    freed = weakref.ref(found.artifact)
+    (tmp_path / "adder/1").rmdir()
+    assert not service.repository.prepare(0, service.survey())
+    service.repository.switch()
+    states = {(status.version, status.state) for status in service.repository.statuses()}
+    assert states == {(2, "AVAILABLE"), (1, "UNLOADING")}
+    del found
+    gc.collect()
+    assert freed() is None
+    assert [status.version for status in service.repository.statuses()] == [2]
+
+
+def test_states_are_those_of_tensorflow_serving(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder", "adder/1")
+    damaged = Version(state="damaged", is_served=False, reason="it has changed")
+    served = Version(state="available", is_served=True, sha256="5f")
+    assert service.repository.load(Catalog(models={"adder": Model(default=1, versions={2: damaged, 1: served})}))
+    loading = []
+
+    def load(*given: Any) -> Artifact:
+        loading.extend(service.repository.statuses())
+        return load_empty(given[1])
+
+    service.repository.prepare(0, Catalog(models={"adder": Model(default=1, versions={3: served, 1: served})}), load)
+    assert [status[1:] for status in loading] == [
+        (1, "AVAILABLE", ""),
+        (3, "LOADING", ""),
+        (2, "END", "it has changed"),
+    ]

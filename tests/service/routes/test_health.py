@@ -3,13 +3,14 @@ from pathlib import Path
 from flask.testing import FlaskClient
 
 from service.app import create_app
+from service.models.catalog import Catalog
 from service.settings import Settings
 from tests.service.conftest import SHA256, StandIn, app_of
 
 
 def test_a_worker_without_a_model_is_live_and_not_ready(tmp_path: Path) -> None:
     app = create_app(Settings(artifacts=tmp_path))
-    assert not app.extensions["repository"].load()
+    assert not app.extensions["repository"].load(Catalog())
     client = app.test_client()
     assert client.get("/health/live").json == {"status": "live"}
     response = client.get("/health/ready")

@@ -2,6 +2,7 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 
+from service.errors import ModelUnavailable
 from service.models.engines.model_output import ModelOutput
 from tests.service.conftest import EVIDENCE, METADATA, SHA256, StandIn, app_loading
 
@@ -27,6 +28,9 @@ def test_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
         "name": "adder",
         "version": 1,
         "sha256": SHA256,
+        "is_default": True,
+        "state": "available",
+        "reason": None,
         "architecture": "repeat_vector",
         "engine": "litert",
         "query_example": "123+456",
@@ -35,6 +39,29 @@ def test_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
         "evidence": None,
     }
     assert (other["name"], other["architecture"], other["evidence"]) == ("other", "cho2014", EVIDENCE.model_dump())
+
+
+def test_versions_that_are_not_served_are_listed(tmp_path: Path) -> None:
+    def load(folder: Path) -> StandIn:
+        if folder.name == "2":
+            raise ModelUnavailable("2 is damaged")
+        return StandIn()
+
+    client = app_loading(load, tmp_path, "adder/1", "adder/2").test_client()
+    listed = client.get("/models").get_json()
+    assert [model["version"] for model in listed["models"]] == [1]
+    assert listed["skipped"] == [{"name": "adder", "version": 2, "state": "damaged", "reason": "2 is damaged"}]
+    assert listed["problem"] is None
+    page = client.get("/models", headers={"Accept": "text/html"}).text
+    assert "adder, version 2, is not served: 2 is damaged." in page
+    [served, refused] = client.get("/v1/models/adder").get_json()["model_version_status"]
+    assert (served["version"], served["state"]) == ("1", "AVAILABLE")
+    status = {"error_code": "FAILED_PRECONDITION", "error_message": "2 is damaged"}
+    assert refused == {"version": "2", "state": "END", "status": status}
+    assert client.get("/v1/models/adder/versions/2").get_json()["model_version_status"] == [refused]
+    [served, refused] = client.post("/v2/repository/index").get_json()
+    assert (served["state"], served["reason"]) == ("READY", "")
+    assert (refused["state"], refused["reason"]) == ("UNAVAILABLE", "2 is damaged")
 
 
 def test_a_request_can_name_the_model(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_request_is_observed_in_seconds(client: FlaskClient) -> None:
 def test_queue_and_inference_are_observed_in_seconds() -> None:
     metrics, artifact = Metrics(), StandIn()
     result = BatchResult([artifact.answer("1+2")], queue_seconds=0.0004, inference_seconds=0.03, batch_size=1)
-    metrics.observe_model(cast(Artifact, artifact)).answered(["1+2"], result)
+    metrics.version_loaded(cast(Artifact, artifact)).answered(["1+2"], result)
     of = 'model="adder",version="1"'
     lines = samples(metrics)
     assert f"adder_inference_duration_seconds_sum{{{of}}} 0.03" in lines

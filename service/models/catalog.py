@@ -1,0 +1,232 @@
+"""The catalog: what became of each version in the artifacts folder, and which version of each model is the default."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel
+
+from service.errors import ModelUnavailable
+from service.models.metadata import file_names
+from service.settings import NAME, Settings
+
+log = logging.getLogger(__name__)
+
+# Of a version: it is served; it is, but is not the default although it is newer; its files are not as they were
+# exported; the model does not load, or does not answer as its SavedModel does; ADDER_MODELS pins others.
+State = Literal["available", "held_back", "damaged", "failed", "not_pinned"]
+
+
+class Version(BaseModel):
+    """A version of a model.
+
+    `sha256` is that of its checksums.txt, and `signature_def` the SignatureDef of its `serving_default`, as protobuf
+    writes it in JSON. `reason` explains its state, unless it is available. If a version `is_served` that is damaged or
+    has failed, it was loaded before that happened to its folder.
+    """
+
+    state: State
+    is_served: bool
+    sha256: str = ""
+    signature_def: dict[str, Any] = {}
+    reason: str | None = None
+
+    def refuse(self, state: State, reason: str) -> Self:
+        """Return a copy in another state."""
+        return self.model_copy(update={"state": state, "reason": reason})
+
+
+class Model(BaseModel):
+    """A model: its default version, or None if none is served, and all its versions, the newest first."""
+
+    default: int | None
+    versions: dict[int, Version]
+
+    def served(self) -> list[int]:
+        """The versions that are served: the default, and then the newest first."""
+        numbers = [number for number, version in self.versions.items() if version.is_served]
+        return sorted(numbers, key=lambda number: number != self.default)
+
+
+class Catalog(BaseModel):
+    """All models, the default model first.
+
+    `fingerprint` is that of the artifacts folder. `problem` is why the models of an earlier look are served, and not
+    what is in the folder now.
+    """
+
+    models: dict[str, Model] = {}
+    fingerprint: str = ""
+    problem: str | None = None
+
+    def served(self) -> dict[str, list[int]]:
+        """The versions that are served, by model, in order."""
+        return {name: model.served() for name, model in self.models.items() if model.default is not None}
+
+    def sentence(self) -> str:
+        """The versions that are served, for a log."""
+        return ", ".join(f"{name} version {number}" for name, numbers in self.served().items() for number in numbers)
+
+    def version(self, model: str, number: int) -> Version:
+        """A version, whether it exists or not."""
+        known = self.models[model].versions if model in self.models else {}
+        return known.get(number, Version(state="not_pinned", is_served=False))
+
+    def without(self, problems: Mapping[tuple[str, int], str], active: "Catalog") -> Self:
+        """Return a copy without versions that a worker could not load. What is `active` in their place is kept; if that
+        would leave a model with nothing, all of `active` is."""
+        models = dict(self.models)
+        for (name, number), problem in problems.items():
+            kept = active.version(name, number).refuse("failed", problem)
+            changed = Model(default=models[name].default, versions=models[name].versions | {number: kept})
+            served = changed.served()
+            if changed.default not in served:
+                before = active.models[name].default if name in active.models else None
+                changed.default = before if before in served else max(served, default=None)
+            if changed.default is None:
+                return self.model_copy(update={"models": active.models, "problem": problem})
+            models[name] = changed
+        return self.model_copy(update={"models": models})
+
+
+Examine = Callable[[Path], Mapping[str, Any]]
+HeldBack = Callable[[Path, Path], str | None]
+
+
+def survey(
+    settings: Settings,
+    verify: Callable[[Path], str],
+    examine: Examine = lambda _: {},
+    held_back: HeldBack = lambda _newer, _default: None,
+    before: Catalog | None = None,
+) -> Catalog:
+    """Look at each version in the artifacts folder.
+
+    `verify` returns the SHA-256 of a version's checksums.txt, and `examine` its SignatureDef, unless a version with
+    that SHA-256 was served `before`; either raises ModelUnavailable for a version that cannot be served. `held_back`
+    returns why a version is not the default in the place of an older one. A version that was served before and is
+    damaged now is still served.
+
+    Raises ModelUnavailable if a model that ADDER_MODELS names has no version left, with the problem of its newest; if
+    no model is left; or if the folder cannot be read.
+    """
+    before = before or Catalog()
+    catalog = Catalog(fingerprint=fingerprint(settings))
+    for name, pinned in _selected(settings).items():
+        versions: dict[int, Version] = {}
+        try:
+            folders = _version_folders(settings.artifacts / name)
+        except ModelUnavailable as problem:
+            if name in settings.selection:
+                raise
+            log.warning("model skipped: %s", problem)
+            continue
+        for folder in folders:
+            number = int(folder.name)
+            if pinned and number not in pinned:
+                versions[number] = Version(state="not_pinned", is_served=False, reason=f"ADDER_MODELS names {pinned}")
+            else:
+                versions[number] = _look(folder, verify, examine, before.version(name, number))
+        served = [number for number in pinned or sorted(versions) if number in versions and versions[number].is_served]
+        default = served[0] if served else None
+        for newer in served[1:] if not pinned else []:
+            reason = held_back(*(settings.artifacts / name / str(each) for each in (newer, default)))
+            if reason is None:
+                default = newer
+            else:
+                versions[newer] = versions[newer].refuse("held_back", reason)
+        if default is None and name in settings.selection:
+            raise _unserved(settings.artifacts / name, versions)
+        catalog.models[name] = Model(default=default, versions=versions)
+    if not catalog.served():
+        raise ModelUnavailable(
+            f"{settings.artifacts.absolute()} has no model that can be served: export one, or set ADDER_ARTIFACTS"
+        )
+    return catalog
+
+
+def log_news(catalog: Catalog, before: Catalog) -> None:
+    """Log the problems that `before` does not have."""
+    for name, model in catalog.models.items():
+        for number, version in model.versions.items():
+            known = before.version(name, number)
+            if version.reason not in (None, known.reason):
+                text = {
+                    "held_back": "%s version %d is not the default: %s",
+                    "not_pinned": "%s version %d is not loaded: %s",
+                }.get(version.state, "%s version %d is skipped: %s")
+                log.warning(text, name, number, version.reason)
+
+
+def fingerprint(settings: Settings) -> str:
+    """Return a text that changes with every file of every version."""
+    found = hashlib.sha256()
+    try:
+        selected = _selected(settings)
+    except ModelUnavailable as problem:
+        return str(problem)
+    for name in selected:
+        with suppress(ModelUnavailable):
+            for folder in _version_folders(settings.artifacts / name):
+                found.update(f"{folder}\n".encode())
+                for file in file_names(folder):
+                    with suppress(OSError):  # a dangling link, or a file that was just removed
+                        state = (folder / file).stat()
+                        found.update(f"{file} {state.st_ino} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return found.hexdigest()
+
+
+def _look(folder: Path, verify: Callable[[Path], str], examine: Examine, before: Version) -> Version:
+    """Verify a version, and examine it unless it was served before with the same files."""
+    if folder.name != str(int(folder.name)):
+        return before.refuse("damaged", f"{folder} has zeros in front of its number: call it {int(folder.name)}")
+    try:
+        sha256 = verify(folder)
+    except ModelUnavailable as problem:
+        return before.refuse("damaged", str(problem))
+    if before.is_served and before.sha256 == sha256:
+        return Version(state="available", is_served=True, sha256=sha256, signature_def=before.signature_def)
+    try:
+        return Version(state="available", is_served=True, sha256=sha256, signature_def=dict(examine(folder)))
+    except ModelUnavailable as problem:
+        return before.refuse("failed", str(problem))
+
+
+def _selected(settings: Settings) -> dict[str, list[int]]:
+    """The models of ADDER_MODELS in its order, each with the versions that it pins; `*` stands for all others."""
+    try:
+        folders = sorted(folder.name for folder in settings.artifacts.iterdir())
+    except OSError as error:
+        raise ModelUnavailable(f"{settings.artifacts} cannot be read: {error.strerror}") from error
+    others = [name for name in folders if name not in settings.selection and re.fullmatch(NAME, name)]
+    return {
+        model: pinned for name, pinned in settings.selection.items() for model in (others if name == "*" else [name])
+    }
+
+
+def _version_folders(model: Path) -> list[Path]:
+    """The folders of a model's versions, the newest first; of two with the same number, the one without zeros last.
+
+    Raises ModelUnavailable.
+    """
+    try:
+        folders = [folder for folder in model.iterdir() if folder.name.isascii() and folder.name.isdigit()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ModelUnavailable(f"{model} cannot be read: {error.strerror}") from error
+    return sorted(folders, key=lambda folder: (int(folder.name), len(folder.name)), reverse=True)
+
+
+def _unserved(model: Path, versions: Mapping[int, Version]) -> ModelUnavailable:
+    """The problem of a model that must be served, which is that of its newest version; the others are logged."""
+    problems = [version.reason for version in versions.values() if version.reason and version.state != "not_pinned"]
+    for problem in problems[1:]:
+        log.error("%s", problem)
+    missing = "none of the versions that ADDER_MODELS names" if versions else "no version"
+    nothing = f"{model.absolute()} has {missing}: export one, or set ADDER_ARTIFACTS and ADDER_MODELS"
+    return ModelUnavailable(problems[0] if problems else nothing)
