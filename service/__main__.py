@@ -26,6 +26,9 @@ from service.client import (
     PredictOptions,
     TransportError,
 )
+from service.errors import ModelUnavailable
+from service.models.serving import edit_serving, read_serving
+from service.settings import Settings
 
 COMPLETE_VARIABLE = "_ADDER_COMPLETE"  # the environment variable with which a shell requests completions
 # click's completion script for each shell, and the end of the line in it that runs the command.
@@ -68,17 +71,21 @@ def _default_url() -> str:
 
 
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete --model and --version with the models of the service; return nothing if it does not respond."""
+    """Complete --model, --version and --label from the models of the service; return nothing if it does not respond."""
     url, model = context.params.get("url") or _default_url(), context.params.get("model")
     try:
         with Client(url, connect_seconds=0.5, answer_seconds=0.5, retries=0) as client:
             entries = client.models()
     except ClientError:
         return []
-    if parameter.name == "model":
-        values = [entry.name for entry in entries]
-    else:
-        values = [str(entry.version) for entry in entries if entry.name == (model or entries[0].name)]
+    chosen = [entry for entry in entries if entry.name == (model or entries[0].name)]
+    match parameter.name:
+        case "model":
+            values = [entry.name for entry in entries]
+        case "version":
+            values = [str(entry.version) for entry in chosen]
+        case _:
+            values = [label for entry in chosen for label in entry.labels]
     return [value for value in dict.fromkeys(values) if value.startswith(incomplete)]
 
 
@@ -92,8 +99,12 @@ url_option = click.option(
 )
 model_option = click.option("--model", shell_complete=_complete, help="Name of the model; by default the service's.")
 version_option = click.option(
-    "--version", type=click.IntRange(0), shell_complete=_complete, help="Version of the model; by default the newest."
+    "--version",
+    type=click.IntRange(0),
+    shell_complete=_complete,
+    help="Version of the model; by default its default.",
 )
+label_option = click.option("--label", shell_complete=_complete, help="Label of the version, in place of its number.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -106,6 +117,7 @@ def cli() -> None:
 @url_option
 @model_option
 @version_option
+@label_option
 @click.option("--characters", is_flag=True, help="Print each character's probability and runners-up too.")
 @click.option("--alternatives", type=click.IntRange(1, 10), help="Print this many of the most probable answers too.")
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Print 'abstained' below this confidence.")
@@ -121,7 +133,8 @@ def ask(queries: tuple[str, ...], url: str, stream: bool, **options: Unpack[Pred
         raise click.UsageError("--stream supports neither --alternatives nor --min-confidence: leave it out")
     refused = False
     with Client(url) as client:
-        read = _read(_joined(client, queries, model=options["model"], version=options["version"]))
+        selector = ModelSelector(model=options["model"], version=options["version"], label=options["label"])
+        read = _read(_joined(client, queries, **selector))
         if stream:
             errors = (_print_stream(client, query, **options) for query in read)
         else:
@@ -139,6 +152,7 @@ def ask(queries: tuple[str, ...], url: str, stream: bool, **options: Unpack[Pred
 @url_option
 @model_option
 @version_option
+@label_option
 def explain(query: str, url: str, **selector: Unpack[ModelSelector]) -> None:
     """Print how much each character of QUERY matters to each character of its answer.
 
@@ -147,6 +161,64 @@ def explain(query: str, url: str, **selector: Unpack[ModelSelector]) -> None:
     """
     with Client(url) as client:
         _print_table(client.explain(query, **selector))
+
+
+@cli.group()
+def models() -> None:
+    """Show the versions of the models, and choose by serving.json which of them answer."""
+
+
+artifacts_option = click.option(
+    "--artifacts",
+    envvar="ADDER_ARTIFACTS",
+    show_envvar=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Settings.model_fields["artifacts"].default,
+    show_default=True,
+    help="Folder of the models.",
+)
+
+
+@models.command()
+@url_option
+def status(url: str) -> None:
+    """Print each version that the service answers by, with its state, its labels and the reason."""
+    with Client(url) as client:
+        for entry in client.models():
+            names = [*(["default"] if entry.is_default else []), *entry.labels]
+            reason = f": {entry.reason}" if entry.reason else ""
+            click.echo(" ".join([entry.name, str(entry.version), entry.state, *names]) + reason)
+
+
+@models.command()
+@click.argument("model")
+@click.argument("label")
+@click.argument("version", type=click.IntRange(0))
+@artifacts_option
+def label(model: str, label: str, version: int, artifacts: Path) -> None:
+    """Give VERSION of MODEL the LABEL; the version that had it loses it. The label 'default' makes it the default."""
+    folder = artifacts / model
+    if label == "default":
+        edit_serving(folder, default=version)
+    else:
+        edit_serving(folder, labels=read_serving(folder).labels | {label: version})
+    click.echo(f"{model}: {label} is version {version}")
+
+
+@models.command()
+@click.argument("model")
+@url_option
+@artifacts_option
+def rollback(model: str, url: str, artifacts: Path) -> None:
+    """Make the version of MODEL before the default the default."""
+    with Client(url) as client:
+        entries = [entry for entry in client.models() if entry.name == model]
+    default = next((entry.version for entry in entries if entry.is_default), -1)
+    before = max((entry.version for entry in entries if entry.version < default), default=None)
+    if before is None:
+        raise click.ClickException(f"{url} serves no version of {model} before {max(default, 0)}")
+    edit_serving(artifacts / model, default=before)
+    click.echo(f"{model}: default is version {before}, and was {default}")
 
 
 @cli.command()
@@ -216,7 +288,7 @@ def _print_answer(answer: Prediction | HTTPStatusError) -> HTTPStatusError | Non
 def _print_stream(client: Client, query: str, **options: Unpack[PredictOptions]) -> HTTPStatusError | None:
     """Print an answer while it is decoded; return an error."""
     try:
-        for item in client.stream(query, model=options["model"], version=options["version"]):
+        for item in client.stream(query, model=options["model"], version=options["version"], label=options["label"]):
             if isinstance(item, Prediction):
                 click.echo(item.answer if options["characters"] else "")
             elif options["characters"]:
@@ -253,6 +325,6 @@ def _print_error(error: Exception) -> None:
 if __name__ == "__main__":
     try:
         cli(complete_var=COMPLETE_VARIABLE)
-    except (ClientError, OSError, UnicodeError) as error:
+    except (ClientError, ModelUnavailable, OSError, UnicodeError) as error:
         _print_error(error)
         sys.exit(1)

@@ -143,11 +143,13 @@ class Incomplete(Problem):
 
 class ModelNotFound(Problem):
     name, title, status = "model-not-found", "The model does not exist", 404
-    meaning = "No model has this name, or it has no version with this number. GET /models lists all models."
+    meaning = "No model has this name, or it has no version with this number or label. GET /models lists all models."
     sample_arguments = ("third", None, {"adder": [2, 1]})
 
-    def __init__(self, model: str, version: int | None, known: dict[str, list[int]]) -> None:
-        asked = quoted(model) if version is None else f"{quoted(model)} with version {version}"
+    def __init__(self, model: str, version: int | str | None, known: dict[str, list[int]]) -> None:
+        """`version` is a number or a label."""
+        part = f"label {quoted(version)}" if isinstance(version, str) else f"version {version}"
+        asked = quoted(model) if version is None else f"{quoted(model)} with {part}"
         served = ", ".join(f"{name} ({', '.join(map(str, versions))})" for name, versions in known.items())
         super().__init__(f"no model {asked} exists; the models, with their versions, are {served}")
 

@@ -152,8 +152,12 @@ def describe(task: tasks.Task) -> Task:
 
 
 def write(artifact: Path, metadata: Metadata) -> None:
-    """Write `metadata.json`, and then `checksums.txt` of all other files, in the format of `sha256sum --check`."""
-    write_atomically(artifact / "metadata.json", metadata.model_dump_json(indent=2) + "\n")
+    """Write `metadata.json`, unless it has the same content, and then `checksums.txt` of all other files, in the format
+    of `sha256sum --check`."""
+    file = artifact / "metadata.json"
+    # An older version lacks fields: what is only measured again must not get another SHA-256.
+    if not file.exists() or Metadata.model_validate_json(file.read_bytes()).model_dump() != metadata.model_dump():
+        write_atomically(file, metadata.model_dump_json(indent=2) + "\n")
     lines = [f"{digest}  {name}\n" for name, digest in _digests(artifact).items()]
     write_atomically(artifact / "checksums.txt", "".join(lines))
 

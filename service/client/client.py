@@ -68,10 +68,12 @@ class TransportError(ClientError):
 
 
 class ModelSelector(TypedDict, total=False):
-    """The model of a request: by default the newest version of the default model."""
+    """The model of a request, and its version by number or by label: by default the default version of the default
+    model."""
 
     model: str | None
     version: int | None
+    label: str | None
 
 
 class BatchOptions(ModelSelector, total=False):

@@ -22,13 +22,14 @@ class ModelVersion:
 class ModelEntry(ModelVersion):
     """A version that is served, an example of a query, and its measured accuracy, or None if it is not evaluated.
 
-    `is_default` is whether it answers requests that name no version. `state` is "available", "held_back" (newer than
-    the default, and not as right), or "damaged" or "failed" (since it was loaded), with the `reason`. `engine` runs it:
-    "litert" or "saved_model". `hint` completes the sentence "write ..." about its queries. `truth` is how the service
-    checks its answers: "sum", "samples", or None for not at all.
+    `is_default` is whether it answers requests that name no version, and `labels` are names of it. `state` is
+    "available", "held_back" (newer than the default, and not as right), or "damaged" or "failed" (since it was loaded),
+    with the `reason`. `engine` runs it: "litert" or "saved_model". `hint` completes the sentence "write ..." about its
+    queries. `truth` is how the service checks its answers: "sum", "samples", or None for not at all.
     """
 
     is_default: bool
+    labels: Sequence[str]
     state: str
     reason: str | None
     architecture: str

@@ -12,13 +12,15 @@ from pydantic import BaseModel
 
 from service.errors import ModelUnavailable
 from service.models.metadata import file_names
+from service.models.serving import SERVING_FILE, Serving, read_serving
 from service.settings import NAME, Settings
 
 log = logging.getLogger(__name__)
 
 # Of a version: it is served; it is, but is not the default although it is newer; its files are not as they were
-# exported; the model does not load, or does not answer as its SavedModel does; ADDER_MODELS pins others.
-State = Literal["available", "held_back", "damaged", "failed", "not_pinned"]
+# exported; the model does not load, or does not answer as its SavedModel does; ADDER_MODELS pins others; serving.json
+# keeps others.
+State = Literal["available", "held_back", "damaged", "failed", "not_pinned", "not_kept"]
 
 
 class Version(BaseModel):
@@ -41,10 +43,13 @@ class Version(BaseModel):
 
 
 class Model(BaseModel):
-    """A model: its default version, or None if none is served, and all its versions, the newest first."""
+    """A model: its default version, or None if none is served; all its versions, the newest first; and what its
+    serving.json says, or said before it had a `problem`."""
 
     default: int | None
     versions: dict[int, Version]
+    serving: Serving = Serving()
+    problem: str | None = None
 
     def served(self) -> list[int]:
         """The versions that are served: the default, and then the newest first."""
@@ -67,6 +72,11 @@ class Catalog(BaseModel):
         """The versions that are served, by model, in order."""
         return {name: model.served() for name, model in self.models.items() if model.default is not None}
 
+    def problems(self) -> list[str]:
+        """Why what is in the folder does not take effect: as a whole, and the serving.json of each model."""
+        every = [self.problem, *(model.problem for model in self.models.values())]
+        return [problem for problem in every if problem is not None]
+
     def sentence(self) -> str:
         """The versions that are served, for a log."""
         return ", ".join(f"{name} version {number}" for name, numbers in self.served().items() for number in numbers)
@@ -82,7 +92,7 @@ class Catalog(BaseModel):
         models = dict(self.models)
         for (name, number), problem in problems.items():
             kept = active.version(name, number).refuse("failed", problem)
-            changed = Model(default=models[name].default, versions=models[name].versions | {number: kept})
+            changed = models[name].model_copy(update={"versions": models[name].versions | {number: kept}})
             served = changed.served()
             if changed.default not in served:
                 before = active.models[name].default if name in active.models else None
@@ -132,16 +142,13 @@ def survey(
             else:
                 versions[number] = _look(folder, verify, examine, before.version(name, number))
         served = [number for number in pinned or sorted(versions) if number in versions and versions[number].is_served]
-        default = served[0] if served else None
-        for newer in served[1:] if not pinned else []:
-            reason = held_back(*(settings.artifacts / name / str(each) for each in (newer, default)))
-            if reason is None:
-                default = newer
-            else:
-                versions[newer] = versions[newer].refuse("held_back", reason)
-        if default is None and name in settings.selection:
+        if not served and name in settings.selection:
             raise _unserved(settings.artifacts / name, versions)
-        catalog.models[name] = Model(default=default, versions=versions)
+        model = Model(default=served[0] if served else None, versions=versions)
+        if not pinned:
+            _choose_default(model, settings.artifacts / name, served, held_back)
+        _configure(model, settings.artifacts / name, served, before.models.get(name))
+        catalog.models[name] = model
     if not catalog.served():
         raise ModelUnavailable(
             f"{settings.artifacts.absolute()} has no model that can be served: export one, or set ADDER_ARTIFACTS"
@@ -149,8 +156,38 @@ def survey(
     return catalog
 
 
+def _choose_default(model: Model, folder: Path, served: list[int], held_back: HeldBack) -> None:
+    """Make the newest version the default that is not held back against the one before it."""
+    for newer in served[1:]:
+        reason = held_back(folder / str(newer), folder / str(model.default))
+        if reason is None:
+            model.default = newer
+        else:
+            model.versions[newer] = model.versions[newer].refuse("held_back", reason)
+
+
+def _configure(model: Model, folder: Path, served: list[int], before: Model | None) -> None:
+    """Apply the model's serving.json, or what it said `before` if it is damaged now."""
+    try:
+        model.serving = read_serving(folder, served)
+    except ModelUnavailable as problem:
+        model.problem = str(problem)
+        if before is not None and before.serving.named() <= set(served):
+            model.serving = before.serving
+    named = model.serving.default_version
+    if named is not None:
+        model.default = named
+    if model.serving.keep is not None:
+        others = [number for number in model.versions if number not in {*model.serving.named(), model.default}]
+        for number in [number for number in others if number in served][model.serving.keep :]:
+            model.versions[number] = Version(state="not_kept", is_served=False, reason=f"{SERVING_FILE} keeps others")
+
+
 def log_news(catalog: Catalog, before: Catalog) -> None:
     """Log the problems that `before` does not have."""
+    for problem in catalog.problems():
+        if problem not in before.problems():
+            log.error("%s", problem)
     for name, model in catalog.models.items():
         for number, version in model.versions.items():
             known = before.version(name, number)
@@ -158,6 +195,7 @@ def log_news(catalog: Catalog, before: Catalog) -> None:
                 text = {
                     "held_back": "%s version %d is not the default: %s",
                     "not_pinned": "%s version %d is not loaded: %s",
+                    "not_kept": "%s version %d is not loaded: %s",
                 }.get(version.state, "%s version %d is skipped: %s")
                 log.warning(text, name, number, version.reason)
 
@@ -171,12 +209,13 @@ def fingerprint(settings: Settings) -> str:
         return str(problem)
     for name in selected:
         with suppress(ModelUnavailable):
-            for folder in _version_folders(settings.artifacts / name):
-                found.update(f"{folder}\n".encode())
-                for file in file_names(folder):
-                    with suppress(OSError):  # a dangling link, or a file that was just removed
-                        state = (folder / file).stat()
-                        found.update(f"{file} {state.st_ino} {state.st_size} {state.st_mtime_ns}\n".encode())
+            folders = _version_folders(settings.artifacts / name)
+            files = [folder / file for folder in folders for file in file_names(folder)]
+            found.update(f"{name} {folders}\n".encode())
+            for file in [settings.artifacts / name / SERVING_FILE, *files]:
+                with suppress(OSError):  # a dangling link, or a file that was just removed
+                    state = file.stat()
+                    found.update(f"{file} {state.st_ino} {state.st_size} {state.st_mtime_ns}\n".encode())
     return found.hexdigest()
 
 

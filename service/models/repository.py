@@ -154,8 +154,15 @@ class Repository:
         """What is known of all versions."""
         return self._serving.catalog
 
-    def find(self, model: str | None = None, version: int | None = None) -> ServedModel:
-        """Find a version of a model: by default the model's default version, of the default model.
+    def find(
+        self,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        request_id: str | None = None,
+    ) -> ServedModel:
+        """Find a version of a model, by its number or its label: by default the model's default version, or its canary
+        for some request ids; by default of the default model.
 
         Raises ModelUnavailable if no model could be loaded, and ModelNotFound.
         """
@@ -164,9 +171,17 @@ class Repository:
             raise ModelUnavailable("no model could be loaded: see the log of the service")
         name = model if model is not None else next(iter(serving.models))
         versions = serving.models.get(name, {})
-        number = version if version is not None else next(iter(versions), 0)
+        number = version
+        if number is None and versions:
+            configured = serving.catalog.models[name].serving
+            if label is not None:
+                number = configured.labels.get(label)
+            else:
+                canary = configured.canary_for(request_id) if request_id is not None else None
+                number = canary if canary in versions else next(iter(versions))
         if number not in versions:
-            raise ModelNotFound(name, version, {name: list(numbers) for name, numbers in serving.models.items()})
+            known = {name: list(numbers) for name, numbers in serving.models.items()}
+            raise ModelNotFound(name, version if label is None else label, known)
         return versions[number]
 
     def artifacts(self, model: str | None = None) -> list[Artifact]:

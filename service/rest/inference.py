@@ -32,9 +32,10 @@ RequestT = TypeVar("RequestT", bound=ModelSelector)
 
 
 def resolve_model(
-    repository: Repository, read: Callable[[], Any], schema: type[RequestT]
+    repository: Repository, read: Callable[[], Any], schema: type[RequestT], request_id: str
 ) -> tuple[ServedModel, RequestT]:
-    """Read the body, resolve the model it names, validate it by that model's limits.
+    """Read the body, resolve the model it names, validate it by that model's limits. The id of the request decides
+    whether a canary answers.
 
     Raises ModelUnavailable; and ModelNotFound, Invalid and the problems of `read`, each with an example that works.
     """
@@ -43,7 +44,7 @@ def resolve_model(
     try:
         document = read()
         selector = validate(document, ModelSelector, served.limits)
-        served = repository.find(selector.model, selector.version)
+        served = repository.find(selector.model, selector.version, selector.label, request_id)
         named = selector.model_dump(exclude_none=True)
         return served, validate(document, schema, served.limits)
     except Problem as problem:

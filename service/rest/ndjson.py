@@ -58,7 +58,8 @@ def answer_lines(repository: Repository, settings: Settings) -> Response:
             limit = settings.max_body_bytes
             return ParsedLine(line.number, Unreadable(f"the line has more than {limit} bytes, the limit of a body"))
         try:
-            return ParsedLine(line.number, resolve_model(repository, partial(load, line.text), PredictRequest))
+            read = partial(load, line.text)
+            return ParsedLine(line.number, resolve_model(repository, read, PredictRequest, context.stats.request_id))
         except Problem as problem:
             return ParsedLine(line.number, problem)
 

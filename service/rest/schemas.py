@@ -24,7 +24,7 @@ from service.models.catalog import Catalog, State
 from service.models.engines import EngineName
 from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence
-from service.models.queries import Batch, InvalidQuery, JsonInteger, Queries, Query
+from service.models.queries import Batch, InvalidQuery, JsonInteger, Queries, Query, rule_error
 
 RUNNERS_UP = 3  # for each character
 
@@ -33,12 +33,21 @@ ModelName = TypeAliasType("ModelName", str)
 
 
 class ModelSelector(BaseModel):
-    """The part of a body that names a model: by default the newest version of the default model."""
+    """The part of a body that names a model, and a version of it by its number or label: by default the default version
+    of the default model."""
 
     model_config = ConfigDict(strict=True)
 
     model: ModelName | None = None
     version: Annotated[int, Field(ge=0, lt=10**9), JsonInteger] | None = None
+    label: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+
+    @field_validator("label")
+    @classmethod
+    def _names_one_version(cls, label: str | None, info: ValidationInfo) -> str | None:
+        if label is not None and info.data.get("version") is not None:
+            raise rule_error("a request names a version by its number or by its label: leave one out")
+        return label
 
     @classmethod
     def example(cls, query: str) -> dict[str, Any]:
@@ -165,6 +174,7 @@ class ModelEntry(ModelVersion):
     """
 
     is_default: bool
+    labels: list[str]
     state: State
     reason: str | None
     architecture: str
@@ -185,12 +195,11 @@ class SkippedVersion(BaseModel):
 
 
 class ModelsResponse(BaseModel):
-    """The response of GET /models. `problem` is why the models of an earlier look at the artifacts folder are served,
-    and not what is there now."""
+    """The response of GET /models. `problems` are why what is in the artifacts folder now does not take effect."""
 
     models: list[ModelEntry]
     skipped: list[SkippedVersion]
-    problem: str | None
+    problems: list[str]
 
     @classmethod
     def of(cls, served: list[Artifact], catalog: Catalog) -> Self:
@@ -201,7 +210,7 @@ class ModelsResponse(BaseModel):
             for number, version in model.versions.items()
         }
         return cls(
-            problem=catalog.problem,
+            problems=catalog.problems(),
             skipped=[
                 SkippedVersion(name=name, version=number, state=version.state, reason=version.reason or "")
                 for (name, number), version in known.items()
@@ -211,6 +220,7 @@ class ModelsResponse(BaseModel):
                 ModelEntry(
                     **ModelVersion.of(artifact).model_dump(),
                     is_default=catalog.models[artifact.metadata.name].default == artifact.metadata.version,
+                    labels=catalog.models[artifact.metadata.name].serving.labels_of(artifact.metadata.version),
                     state=known[artifact.metadata.name, artifact.metadata.version].state,
                     reason=known[artifact.metadata.name, artifact.metadata.version].reason,
                     architecture=artifact.metadata.architecture,

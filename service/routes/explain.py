@@ -31,7 +31,8 @@ def explain_routes(repository: Repository, settings: Settings) -> Blueprint:
     )
     def explain() -> Response:
         context = request_context()
-        served, body = resolve_model(repository, lambda: parse(request, settings.max_body_bytes), ExplainRequest)
+        read = partial(parse, request, settings.max_body_bytes)
+        served, body = resolve_model(repository, read, ExplainRequest, context.stats.request_id)
         response = _explain(served, body, context)
         return Response(EXPLAIN_RESPONSE.dump_json(response, exclude_none=True), mimetype=JSON)
 

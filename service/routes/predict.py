@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from flask import Blueprint, Response, request
 from pydantic import TypeAdapter
@@ -28,11 +29,14 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
     """Answers to one query, and to many."""
     routes = Blueprint("predict", __name__)
 
+    def read() -> Any:
+        return parse(request, settings.max_body_bytes)
+
     @routes.post("/predict")
     @documented("Answer a query", PredictResponse, PredictRequest, problems=JSON_INFERENCE_ERRORS)
     def predict() -> Response:
         context = request_context()
-        served, body = resolve_model(repository, lambda: parse(request, settings.max_body_bytes), PredictRequest)
+        served, body = resolve_model(repository, read, PredictRequest, context.stats.request_id)
         [output] = infer(served, [body.query], context)
         response = build_response(served, body, output, context)
         return Response(PREDICT_RESPONSE.dump_json(response, exclude_none=True), mimetype=JSON)
@@ -50,7 +54,7 @@ def predict_routes(repository: Repository, settings: Settings) -> Blueprint:
         if request.mimetype in LINE_TYPES:
             return answer_lines(repository, settings)
         context = request_context()
-        served, body = resolve_model(repository, lambda: parse(request, settings.max_body_bytes), BatchRequest)
+        served, body = resolve_model(repository, read, BatchRequest, context.stats.request_id)
         valid = [query for query in body.queries if not isinstance(query, InvalidQuery)]
         response = build_batch_response(served, body, infer(served, valid, context))
         return Response(_dump_batch(response), mimetype=JSON)

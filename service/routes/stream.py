@@ -50,7 +50,7 @@ def stream_routes(repository: Repository, settings: Settings) -> Blueprint:
 
     def stream(read: Callable[[], Any]) -> Response:
         context = request_context()
-        served, body = resolve_model(repository, read, QueryRequest)
+        served, body = resolve_model(repository, read, QueryRequest, context.stats.request_id)
         steps = infer_characters(served, body.query, context)
         first = next(steps)  # before the status 200 is sent: a problem of the first step has its own status
         events = _events(served.artifact, body.query, first, steps)

@@ -49,12 +49,14 @@ class Metrics:
         self._registry.register(self._processes)
         self._versions = Gauge(
             "versions",
-            "Versions by state: available, held_back (served, but not as default), damaged, failed or not_pinned.",
+            "Versions by state; those that are held_back are served, and not as default.",
             ["model", "state"],
             **equal,
         )
         self._reload_failed = Gauge(
-            "reload_failed", "1 if nothing in the artifacts folder can be served: the models before remain.", **equal
+            "reload_failed",
+            "1 if the artifacts folder or a serving.json cannot be used, and what was before is.",
+            **equal,
         )
         self.queries = FastCounter("queries", "Queries that the model answered.", MODEL, **common)
         self.queue_duration = FastHistogram(
@@ -109,7 +111,7 @@ class Metrics:
             states = Counter(version.state for version in model.versions.values())
             for state in get_args(State):
                 self._versions.labels(name, state).set(states[state])
-        self._reload_failed.set(catalog.problem is not None)
+        self._reload_failed.set(bool(catalog.problems()))
 
     def observe_request(self, stats: RequestStats) -> None:
         """Record a request at its end."""

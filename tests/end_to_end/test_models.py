@@ -104,7 +104,7 @@ def test_sighup_keeps_what_is_served_if_nothing_else_can_be(start: Start, artifa
     service.process.send_signal(signal.SIGHUP)
     service.until(lambda: "the models that are served remain: " in service.log)
     service.until(lambda: service.metric_value("adder_reload_failed") == 1)
-    assert "has no version" in service.get("/models").json()["problem"]
+    assert "has no version" in service.get("/models").json()["problems"][0]
     assert service.post("/predict", {"query": "1+2"}).status_code == 200
     artifact.parent.with_name("other").rename(artifact.parent)
     service.process.send_signal(signal.SIGHUP)

@@ -59,6 +59,7 @@ class Clone:
                 "PYTHON": sys.executable,
                 "PATH": f"{self.uv}:{os.environ['PATH']}",
                 "UV_COMPILE_BYTECODE": "1",  # as pip
+                "ADDER_WATCH_SECONDS": "0",  # other blocks change models
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -127,6 +128,7 @@ def test_every_block_is_known() -> None:
             [".venv/bin/gunicorn", "--config", "python:service.gunicorn_conf"],
             ["kill", "-HUP", '"$(cat'],
             ["cp", "-r", "adder-3"],
+            [".venv/bin/python", "-m", "service"],
             ["kill", "-USR2", '"$(cat'],
             ["password=$(openssl", "rand", "-hex"],
             ["prometheus", "--config.file=service/deploy/prometheus.yml"],
@@ -170,12 +172,13 @@ def test_the_command_line_prints_what_the_readme_shows(clone: Clone) -> None:
 
 
 def test_the_blocks_for_operators_work(clone: Clone) -> None:
-    """In their order: start, look at the models, roll a version out, start a second master."""
-    start, reload, roll_out, upgrade = [command for command, _ in BLOCKS["service/deploy/README.md"][:4]]
+    """In their order: start, look at the models, roll a version out, try a canary, start a second master."""
+    start, reload, roll_out, canary, upgrade = [command for command, _ in BLOCKS["service/deploy/README.md"][:5]]
     port, pid_file = free_port(), clone.folder / "adder.pid"
     version = shutil.copytree(clone.folder / "model_artifacts/adder/2", clone.folder / "adder-3")
     metadata.write(version, metadata.read(version).model_copy(update={"version": 3}))
     environment = os.environ | {"ADDER_PORT": str(port), "ADDER_MODELS": "adder", "ADDER_WORKERS": "1"}
+    environment |= {"ADDER_URL": f"http://127.0.0.1:{port}"}
 
     def bash(command: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["bash", "-c", command], cwd=clone.folder, env=environment, start_new_session=True)
@@ -193,17 +196,21 @@ def test_the_blocks_for_operators_work(clone: Clone) -> None:
         assert bash(reload).wait() == 0
         assert bash(roll_out).wait() == 0
         until(lambda: ready_versions() == [3, 2, 1])
+        for command, default in zip(canary.splitlines(), (2, 2, 3, 2), strict=True):
+            assert bash(command).wait() == 0
+            until(lambda: ready_versions()[0] == default)  # noqa: B023  called here
         assert bash(upgrade).wait() == 0
         until(pid_file.with_name("adder.pid.2").exists)
         master.terminate()
         until(lambda: master.poll() == 0)
-        until(lambda: ready_versions() == [3, 2, 1])
+        until(lambda: ready_versions() == [2, 3, 1])
     finally:
         for pid in {int(file.read_text()) for file in clone.folder.glob("adder.pid*")} | {master.pid}:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         master.wait()
         shutil.rmtree(clone.folder / "model_artifacts/adder/3", ignore_errors=True)
+        (clone.folder / "model_artifacts/adder/serving.json").unlink(missing_ok=True)
 
 
 def test_a_second_start_installs_nothing(clone: Clone) -> None:

@@ -3,12 +3,15 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.end_to_end.conftest import Service, running
 from tests.faults.load import CONNECTIONS, Load
 from tests.service.conftest import edit_metadata, edit_task, remove_files
@@ -170,6 +173,44 @@ def test_other_files_of_the_same_version_take_over(watched: Watched, tmp_path: P
     shutil.rmtree(watched.folder.adder / "1")
     (tmp_path / "old").rename(watched.folder.adder / "1")
     watched.service.until(lambda: watched.service.get("/models").json()["models"][0]["sha256"] == before)
+
+
+def test_a_label_moves_and_a_rollback_is_one_edit(watched: Watched) -> None:
+    made = watched.folder.make(2)
+    watched.load.expect(made)
+    watched.add(made)
+    watched.until_default(2)
+    serving = watched.folder.adder / "serving.json"
+    serving.write_text('{"labels": {"stable": 1}, "default": "stable"}')
+    watched.until_default(1)
+    serving.write_text('{"labels": {"stable": 2}, "default": "stable"}')
+    watched.until_default(2)
+    serving.write_text("half of one")
+    watched.service.until(lambda: watched.service.metric_value("adder_reload_failed") == 1)
+    watched.until_default(2)
+    serving.unlink()
+    watched.service.until(lambda: watched.service.metric_value("adder_reload_failed") == 0)
+
+
+def test_the_command_line_labels_and_rolls_back(watched: Watched) -> None:
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "service", "models", *arguments]
+        environment = os.environ | {"ADDER_URL": watched.service.url, "ADDER_ARTIFACTS": str(watched.folder.artifacts)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    made = watched.folder.make(2)
+    watched.load.expect(made)
+    watched.add(made)
+    watched.until_default(2)
+    assert run("label", "adder", "old", "1") == "adder: old is version 1\n"
+    watched.service.until(lambda: run("status") == "adder 2 available default\nadder 1 available old\n")
+    assert run("rollback", "adder") == "adder: default is version 1, and was 2\n"
+    watched.until_default(1)
+    assert run("status") == "adder 1 available default old\nadder 2 available\n"
+    assert run("rollback", "adder") == f"Error: {watched.service.url} serves no version of adder before 1\n"
+    assert run("label", "adder", "default", "7").endswith("serving.json names version 7, which cannot be served\n")
+    (watched.folder.adder / "serving.json").unlink()
 
 
 def test_many_versions_at_once_end_with_the_newest(watched: Watched) -> None:

@@ -1,7 +1,9 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from training import TrainingError, metadata
 
 
@@ -20,6 +22,16 @@ def test_read_refuses_a_changed_file(artifact: Path, change: str) -> None:
         (artifact / "variables" / "more").touch()
     with pytest.raises(TrainingError, match="was changed, added or removed after the export"):
         metadata.read(artifact)
+
+
+def test_the_same_content_is_not_written_again(tmp_path: Path) -> None:
+    """A version of before a field was added keeps its SHA-256 when it is measured again."""
+    artifact = shutil.copytree(ROOT / "model_artifacts" / "adder" / "1", tmp_path / "adder" / "1")
+    before = {name: (artifact / name).read_bytes() for name in ("metadata.json", "checksums.txt")}
+    metadata.write(artifact, metadata.read(artifact))
+    assert {name: (artifact / name).read_bytes() for name in before} == before
+    metadata.write(artifact, metadata.read(artifact).model_copy(update={"evidence": None}))
+    assert metadata.read(artifact).evidence is None
 
 
 def test_metadata_may_differ_from_its_checksum(artifact: Path) -> None:

@@ -112,7 +112,7 @@ class OpenInference:
     def infer(self, model: str, version: str | None = None) -> Response:
         """Outputs in binary follow the JSON, as Triton's binary tensor extension defines."""
         context = request_context()
-        served = self._find(model, version)
+        served = self._repository.find(model, version_number(version), request_id=context.stats.request_id)
         document = load_document(receive(request, self._settings.max_body_bytes), request.headers.get(JSON_LENGTH))
         body = validate(document, InferRequest, served.limits)
         outputs = infer(served, body.inputs[0].data, context)

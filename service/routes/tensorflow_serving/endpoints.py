@@ -30,7 +30,7 @@ from service.routes.tensorflow_serving.schemas import (
 )
 from service.settings import Settings
 
-LABEL = {"label": {"description": "No version has a label.", "type": "string"}}
+LABEL = {"label": {"description": "A label in the model's serving.json.", "type": "string", "examples": ["stable"]}}
 METHOD = {"method": {"enum": ["classify", "regress"]}}
 
 documented_here = partial(documented, error_documents=True)
@@ -51,7 +51,7 @@ class Named(BaseConverter):
 
 
 class TensorFlowServing:
-    """The endpoints of the API. No version has a label, and no model classifies or regresses."""
+    """The endpoints of the API. No model classifies or regresses."""
 
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self._repository = repository
@@ -67,7 +67,7 @@ class TensorFlowServing:
     def predict(self, model: str, version: str | None = None, label: str | None = None) -> Response:
         """The response to rows has rows, the response to columns has columns."""
         context = request_context()
-        served = self._find(model, version, label)
+        served = self._find(model, version, label, request_id=context.stats.request_id)
         texts = input_texts(load_document(receive(request, self._settings.max_body_bytes)))
         body = validate(texts, _PredictRequest, served.limits)
         rows = [_row(output) for output in infer(served, body.instances or body.inputs, context)]
@@ -100,12 +100,14 @@ class TensorFlowServing:
     def status(self, model: str, version: str | None = None, label: str | None = None) -> Response:
         """Every version in the artifacts folder, and those that are unloaded while requests still use them."""
         number = version_number(version)
+        if label is not None:
+            number = self._find(model, version, label).artifact.metadata.version
         found = [
             status
             for status in self._repository.statuses()
             if status.model == model and number in (None, status.version)
         ]
-        if label is not None or not found:
+        if not found:
             versions = "any versions" if version is None else f"version {version}"
             self._find(model, version, label, f"Could not find {versions} of model {model}")
         return jsonify(
@@ -126,12 +128,19 @@ class TensorFlowServing:
             metadata={"signature_def": {"signature_def": {SIGNATURE: artifact.signature_def}}},
         )
 
-    def _find(self, model: str, version: str | None, label: str | None, not_found: str = "") -> ServedModel:
-        if label is not None:
-            raise InvalidArgument(f"Unrecognized servable version label: {label}")
+    def _find(
+        self,
+        model: str,
+        version: str | None,
+        label: str | None,
+        not_found: str = "",
+        request_id: str | None = None,
+    ) -> ServedModel:
         try:
-            return self._repository.find(model, version_number(version))
+            return self._repository.find(model, version_number(version), label, request_id)
         except ModelNotFound as problem:
+            if label is not None:
+                raise InvalidArgument(f"Unrecognized servable version label: {label}") from problem
             servable = f"Latest({model})" if version is None else f"Specific({model}, {version})"
             sentence = not_found or f"Servable not found for request: {servable}"
             raise problem.replace(detail=sentence) from problem

@@ -149,7 +149,7 @@ def test_explain_with_layers(server: StubServer, client: Client) -> None:
 def test_models(server: StubServer, client: Client) -> None:
     described: dict[str, object] = {"architecture": "lstm", "engine": "litert", "truth": "sum"}
     described |= {"query_example": "1+1", "hint": "a sum"}
-    described |= {"is_default": True, "state": "available", "reason": None}
+    described |= {"is_default": True, "labels": [], "state": "available", "reason": None}
     server.responses = [send_json({"models": [MODEL | described | {"evidence": None, "later": "unknown"}]})]
     [entry] = client.models()
     assert (entry.name, entry.version, entry.query_example, entry.hint) == ("adder", 2, "1+1", "a sum")

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,6 +100,45 @@ def test_a_version_that_is_held_back_is_served_and_no_default(tmp_path: Path) ->
     assert (version.state, version.is_served, version.reason) == ("held_back", True, "2 is better")
 
 
+def configure(model: Path, **content: Any) -> None:
+    (model / "serving.json").write_text(json.dumps(content))
+
+
+def test_serving_json_names_the_default_whatever_is_held_back(tmp_path: Path) -> None:
+    look(tmp_path, "adder", "adder/1", "adder/2", "adder/3")
+    configure(tmp_path / "adder", labels={"stable": 2}, default="stable")
+    assert look(tmp_path, "adder").served() == {"adder": [2, 3, 1]}
+    configure(tmp_path / "adder", default=3)
+    catalog = look(tmp_path, "adder", held_back=lambda *_: "worse")
+    assert catalog.served() == {"adder": [3, 2, 1]}
+    assert catalog.version("adder", 3).state == "held_back"
+
+
+def test_serving_json_keeps_the_newest_and_those_that_it_names(tmp_path: Path) -> None:
+    look(tmp_path, "adder", *(f"adder/{version}" for version in range(1, 7)))
+    configure(tmp_path / "adder", labels={"old": 1}, default=4, keep=2)
+    catalog = look(tmp_path, "adder")
+    assert catalog.served() == {"adder": [4, 6, 5, 1]}
+    kept = catalog.version("adder", 3)
+    assert (kept.state, kept.is_served, kept.reason) == ("not_kept", False, "serving.json keeps others")
+
+
+def test_the_last_good_serving_json_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    look(tmp_path, "adder", "adder/1", "adder/2")
+    configure(tmp_path / "adder", default=1)
+    before = look(tmp_path, "adder")
+    configure(tmp_path / "adder", default=7)
+    catalog = look(tmp_path, "adder", before=before)
+    assert catalog.served() == {"adder": [1, 2]}
+    problem = f"{tmp_path}/adder/serving.json names version 7, which cannot be served"
+    assert catalog.problems() == [problem]
+    log_news(catalog, before)
+    assert problem in caplog.messages
+    assert look(tmp_path, "adder").served() == {"adder": [2, 1]}  # there was none before
+    shutil.rmtree(tmp_path / "adder/1")
+    assert look(tmp_path, "adder", before=catalog).served() == {"adder": [2]}  # what it named is gone
+
+
 def test_a_served_version_is_not_examined_again(tmp_path: Path) -> None:
     before = look(tmp_path, "adder", "adder/1", "adder/2")
     examined: list[str] = []
@@ -143,13 +183,15 @@ def test_the_fingerprint_changes_with_every_file(artifact: Path) -> None:
     seen.append(fingerprint(settings))
     (artifact / "variables/variables.index").touch()
     seen.append(fingerprint(settings))
+    (artifact.parent / "serving.json").write_text("{}")
+    seen.append(fingerprint(settings))
     (artifact / ".hidden").touch()  # no part of a version
     assert fingerprint(settings) == seen[-1]
     shutil.copytree(artifact, artifact.with_name("2"))
     seen.append(fingerprint(settings))
     shutil.rmtree(artifact.parent.parent)
     seen.append(fingerprint(settings))
-    assert len(set(seen)) == 5
+    assert len(set(seen)) == 6
     assert "cannot be read" in seen[-1]
 
 

@@ -79,6 +79,29 @@ def test_an_unknown_model_or_version_lists_the_known(tmp_path: Path, model: str 
         service.repository.find(model, version)
 
 
+def test_a_request_can_name_a_label(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder", "adder/1", "adder/2")
+    (tmp_path / "adder/serving.json").write_text('{"labels": {"old": 1}}')
+    assert service.load()
+    assert service.repository.find(label="old").artifact.metadata.version == 1
+    with pytest.raises(ModelNotFound, match="no model 'adder' with label 'new' exists"):
+        service.repository.find("adder", label="new")
+    with pytest.raises(ModelNotFound, match="no model 'z' with label 'old' exists"):
+        service.repository.find("z", label="old")
+
+
+def test_a_canary_answers_requests_that_name_no_version(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder", "adder/1", "adder/2")
+    (tmp_path / "adder/serving.json").write_text('{"labels": {"canary": 1}, "canary_percent": 50}')
+    assert service.load()
+    ids = [str(number) for number in range(200)]
+    found = [service.repository.find(request_id=each).artifact.metadata.version for each in ids]
+    assert 60 < found.count(1) < 140
+    assert found == [service.repository.find("adder", request_id=each).artifact.metadata.version for each in ids]
+    assert {service.repository.find(version=2, request_id=each).artifact.metadata.version for each in ids} == {2}
+    assert service.repository.find().artifact.metadata.version == 2  # no request
+
+
 def test_nothing_is_served_before_loading(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="no model could be loaded"):
         Served(tmp_path, "adder", "adder/1").repository.find()

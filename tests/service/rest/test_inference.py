@@ -190,7 +190,7 @@ def test_a_problem_has_an_example_for_the_model_it_names(
 ) -> None:
     app = app_loading(lambda _: StandIn(), tmp_path, "adder/1", "other/1")
     with pytest.raises(Problem) as raised:
-        resolve_model(app.extensions["repository"], lambda: document, BatchRequest)
+        resolve_model(app.extensions["repository"], lambda: document, BatchRequest, "id")
     assert raised.value.example == example
 
 
@@ -201,7 +201,7 @@ def test_a_problem_that_is_caught_is_not_changed(client: FlaskClient) -> None:
         raise caught
 
     with pytest.raises(TooLarge) as raised:
-        resolve_model(client.application.extensions["repository"], read, PredictRequest)
+        resolve_model(client.application.extensions["repository"], read, PredictRequest, "id")
     assert raised.value is not caught
     assert raised.value.__cause__ is caught
     assert (raised.value.detail, raised.value.example) == (caught.detail, {"query": "123+456"})
@@ -213,4 +213,4 @@ def test_without_a_model_the_body_is_not_read(broken_client: FlaskClient) -> Non
         raise AssertionError("the body was read")
 
     with pytest.raises(ModelUnavailable):
-        resolve_model(broken_client.application.extensions["repository"], read, PredictRequest)
+        resolve_model(broken_client.application.extensions["repository"], read, PredictRequest, "id")

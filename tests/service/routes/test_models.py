@@ -1,9 +1,12 @@
+import json
 from pathlib import Path
 
+import pytest
 from flask.testing import FlaskClient
 
 from service.errors import ModelUnavailable
 from service.models.engines.model_output import ModelOutput
+from service.rest.media_types import NDJSON
 from tests.service.conftest import EVIDENCE, METADATA, SHA256, StandIn, app_loading
 
 
@@ -29,6 +32,7 @@ def test_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
         "version": 1,
         "sha256": SHA256,
         "is_default": True,
+        "labels": [],
         "state": "available",
         "reason": None,
         "architecture": "repeat_vector",
@@ -41,6 +45,67 @@ def test_models_are_listed_with_their_evidence(tmp_path: Path) -> None:
     assert (other["name"], other["architecture"], other["evidence"]) == ("other", "cho2014", EVIDENCE.model_dump())
 
 
+class Versioned(StandIn):
+    """A version that answers with its number."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metadata = METADATA.model_copy(update={"version": int(folder.name)})
+
+    def answer(self, query: str) -> ModelOutput:
+        return StandIn.answer(self, f"{self.metadata.version}+{query}")
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> FlaskClient:
+    """The client of an application with two versions, of which the older has a label and is a canary of all."""
+    (tmp_path / "adder").mkdir()
+    serving = {"labels": {"canary": 1, "stable": 2}, "canary_percent": 100}
+    (tmp_path / "adder" / "serving.json").write_text(json.dumps(serving))
+    return app_loading(Versioned, tmp_path, "adder/1", "adder/2").test_client()
+
+
+def test_a_label_names_a_version_in_each_dialect(labelled: FlaskClient) -> None:
+    for label, version in (("canary", 1), ("stable", 2)):
+        ours = labelled.post("/predict", json={"query": "3+4", "label": label}).get_json()
+        assert (ours["answer"], ours["model"]["version"]) == (str(version), version)
+        batch = labelled.post("/predict/batch", json={"queries": ["3+4"], "label": label}).get_json()
+        assert batch["model"]["version"] == version
+        line = labelled.post("/predict/batch", data=f'{{"query":"3+4","label":"{label}"}}', content_type=NDJSON)
+        assert json.loads(line.data)["model"]["version"] == version
+        url = f"/v1/models/adder/labels/{label}"
+        assert labelled.post(f"{url}:predict", json={"instances": ["3+4"]}).get_json()["predictions"][0][
+            "answer"
+        ] == str(version)
+        assert labelled.get(url).get_json()["model_version_status"][0]["version"] == str(version)
+        assert labelled.get(f"{url}/metadata").get_json()["model_spec"]["version"] == str(version)
+    listed = labelled.get("/models").get_json()["models"]
+    assert [(model["version"], model["labels"]) for model in listed] == [(2, ["stable"]), (1, ["canary"])]
+
+
+def test_a_canary_answers_in_each_dialect(labelled: FlaskClient) -> None:
+    assert labelled.post("/predict", json={"query": "3+4"}).get_json()["answer"] == "1"
+    rows = labelled.post("/v1/models/adder:predict", json={"instances": ["3+4"]}).get_json()["predictions"]
+    assert rows[0]["answer"] == "1"
+    tensor = {"name": "query", "shape": [1], "datatype": "BYTES", "data": ["3+4"]}
+    inferred = labelled.post("/v2/models/adder/infer", json={"inputs": [tensor]}).get_json()
+    assert inferred["model_version"] == "1"
+    stream = labelled.post("/predict/stream", json={"query": "3+4"}).text
+    assert '"version":1' in stream
+
+
+def test_an_unknown_label_is_refused(labelled: FlaskClient) -> None:
+    refused = labelled.post("/predict", json={"query": "3+4", "label": "new"})
+    assert (refused.status_code, refused.get_json(force=True)["type"]) == (404, "/problems/model-not-found")
+    both = labelled.post("/predict", json={"query": "3+4", "label": "stable", "version": 2})
+    [error] = both.get_json(force=True)["errors"]
+    assert error == {
+        "pointer": "#/label",
+        "detail": "a request names a version by its number or by its label: leave one out",
+    }
+    unknown = labelled.post("/v1/models/adder/labels/new:predict", json={"instances": ["3+4"]})
+    assert (unknown.status_code, unknown.get_json()) == (400, {"error": "Unrecognized servable version label: new"})
+
+
 def test_versions_that_are_not_served_are_listed(tmp_path: Path) -> None:
     def load(folder: Path) -> StandIn:
         if folder.name == "2":
@@ -51,7 +116,7 @@ def test_versions_that_are_not_served_are_listed(tmp_path: Path) -> None:
     listed = client.get("/models").get_json()
     assert [model["version"] for model in listed["models"]] == [1]
     assert listed["skipped"] == [{"name": "adder", "version": 2, "state": "damaged", "reason": "2 is damaged"}]
-    assert listed["problem"] is None
+    assert listed["problems"] == []
     page = client.get("/models", headers={"Accept": "text/html"}).text
     assert "adder, version 2, is not served: 2 is damaged." in page
     [served, refused] = client.get("/v1/models/adder").get_json()["model_version_status"]
