@@ -50,6 +50,9 @@ class Observer(Protocol):
     def failed(self, problem: Problem) -> None:
         """Record why a request has no output."""
 
+    def shadowed(self, agreed: int, differed: int, dropped: int) -> None:
+        """Record how many answers of a shadow agree with those that were given, differ, or were not asked for."""
+
 
 class WaitLimits(NamedTuple):
     """How long a request waits: at most `timeout_seconds`, and only while `is_connected` returns True.
@@ -132,11 +135,15 @@ class Batcher:
         self._is_batch_next = True
         self._leader: _QueueEntry | None = None
         self.queue_size = 0  # in queries
+        self.copy: Callable[[list[str], list[ModelOutput]], None] | None = None
 
     def predict(self, queries: list[str], limits: WaitLimits = NO_LIMITS) -> BatchResult[ModelOutput]:
-        """Run the model on one or more queries, in calls that other requests share. Raises as `call` does."""
+        """Run the model on one or more queries, in calls that other requests share. `copy`, if it is set, receives the
+        queries and their outputs. Raises as `call` does."""
         result: BatchResult[ModelOutput] = self._wait(self._predict, queries, limits)
         self._observer.answered(queries, result)
+        if self.copy is not None:
+            self.copy(queries, result.outputs)
         return result
 
     def call(

@@ -11,6 +11,7 @@ from service.models.artifact import Artifact
 from service.models.batcher import Batcher, Observer
 from service.models.catalog import Catalog
 from service.models.queries import Limits
+from service.models.shadow import Shadow
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class Repository:
             before, self._serving = self._serving, self._prepared
             unloaded = [artifact for artifact in _artifacts(before) if artifact not in _artifacts(self._serving)]
             self._observer.versions_changed(unloaded, self._serving.catalog)
+            self._attach_shadows()
             self._loading = []
             self._unloading.update(unloaded)
         return self._serving
@@ -188,6 +190,16 @@ class Repository:
         """Return the versions of a model, or of all models, in order. Raises ModelUnavailable as `find` does."""
         self.find()
         return [artifact for artifact in _artifacts(self._serving) if model in (None, artifact.metadata.name)]
+
+    def _attach_shadows(self) -> None:
+        for name, versions in self._serving.models.items():
+            number = self._serving.catalog.models[name].serving.shadow_version
+            copy = None
+            if number in versions:
+                shadow = versions[number]
+                copy = Shadow(shadow.batcher, shadow.artifact.metadata.task, shadow.observer.shadowed).add
+            for version, served in versions.items():
+                served.batcher.copy = None if version == number else copy
 
     def _loaded(self, model: str, version: int, sha256: str) -> ServedModel | None:
         for generation in (self._serving, self._prepared):

@@ -22,8 +22,9 @@ class Serving(BaseModel):
 
     `labels` are names of versions, as TensorFlow Serving has them. `default` is a label or a version; without it, the
     default is chosen by evidence. The version with the label `canary` answers `canary_percent` of the requests that
-    name no version. `keep` is the number of versions that are served besides those that are named here and the default;
-    without it, all are.
+    name no version. `shadow` is a label or a version, which gets a copy of the queries that others answer, and whose
+    answers no client sees. `keep` is the number of versions that are served besides those that are named here and the
+    default; without it, all are.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -31,12 +32,14 @@ class Serving(BaseModel):
     labels: dict[Label, Number] = {}
     default: Label | Number | None = None
     canary_percent: float = Field(0, ge=0, le=100)
+    shadow: Label | Number | None = None
     keep: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _labels_exist(self) -> Self:
-        if isinstance(self.default, str) and self.default not in self.labels:
-            raise ValueError(f"default is {self.default!r}, which is no label")
+        for field, named in (("default", self.default), ("shadow", self.shadow)):
+            if isinstance(named, str) and named not in self.labels:
+                raise ValueError(f"{field} is {named!r}, which is no label")
         if self.canary_percent and CANARY not in self.labels:
             raise ValueError(f"canary_percent requires the label {CANARY!r}")
         return self
@@ -46,10 +49,15 @@ class Serving(BaseModel):
         """The number of the default version, if the file names one."""
         return self.labels[self.default] if isinstance(self.default, str) else self.default
 
+    @property
+    def shadow_version(self) -> int | None:
+        """The number of the shadow, if there is one."""
+        return self.labels[self.shadow] if isinstance(self.shadow, str) else self.shadow
+
     def named(self) -> set[int]:
         """The versions that the file names."""
-        default = self.default_version
-        return {*self.labels.values(), *([] if default is None else [default])}
+        named = (*self.labels.values(), self.default_version, self.shadow_version)
+        return {number for number in named if number is not None}
 
     def labels_of(self, version: int) -> list[str]:
         """The labels of a version."""

@@ -82,6 +82,12 @@ class Metrics:
             [*MODEL, "query_length", "outcome"],
             **common,
         )
+        self.shadow = FastCounter(
+            "shadow_answers",
+            "Answers of a shadow, by outcome: agreed with the answer that was given, differed, or dropped (not asked).",
+            [*MODEL, "outcome"],
+            **common,
+        )
         self.dropped = FastCounter(
             "answers_dropped", "Answers that were not compared with right answers, for lack of time.", MODEL, **common
         )
@@ -209,6 +215,7 @@ class ModelMetrics:
             failure.name: metrics.failures.labels(model, version, failure.name.replace("-", "_"))
             for failure in FAILURES
         }
+        self._shadow = metrics.shadow
         self._answers_by_labels, self._labels = metrics.answers, (model, version)
         self._answers: dict[int, tuple[FastCounter, FastCounter]] = {}
         self._accuracy = None if right_answer is None else AccuracyMonitor(right_answer, self._compared)
@@ -232,6 +239,11 @@ class ModelMetrics:
     def failed(self, problem: Problem) -> None:
         """Record why a request has no output."""
         self._failures[problem.name].inc()
+
+    def shadowed(self, agreed: int, differed: int, dropped: int) -> None:
+        """Record how many answers of a shadow agree with those that were given, differ, or were not asked for."""
+        for outcome, count in (("agreed", agreed), ("differed", differed), ("dropped", dropped)):
+            self._shadow.labels(*self._labels, outcome).inc(count)
 
     def _compared(self, query_length: int, right: int, wrong: int) -> None:
         children = self._answers.get(query_length)

@@ -38,6 +38,9 @@ class RecordingObserver:
     def answered(self, queries: Queries, _: BatchResult[ModelOutput]) -> None:
         self.answers.append(queries)
 
+    def shadowed(self, agreed: int, differed: int, dropped: int) -> None:
+        raise AssertionError((agreed, differed, dropped))
+
 
 def batcher_of(
     model: Callable[[Queries], list[ModelOutput]],

@@ -102,6 +102,22 @@ def test_a_canary_answers_requests_that_name_no_version(tmp_path: Path) -> None:
     assert service.repository.find().artifact.metadata.version == 2  # no request
 
 
+def test_a_shadow_gets_a_copy_from_all_others_until_it_is_none(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder", "adder/1", "adder/2", "adder/3")
+    serving = tmp_path / "adder/serving.json"
+    serving.write_text('{"labels": {"next": 3}, "shadow": "next", "default": 2}')
+    assert service.load()
+
+    def copied() -> list[int]:
+        return [number for number in (1, 2, 3) if service.repository.find(version=number).batcher.copy is not None]
+
+    assert copied() == [1, 2]
+    serving.write_text('{"default": 2}')
+    assert not service.repository.prepare(0, service.survey())
+    service.repository.switch()
+    assert copied() == []
+
+
 def test_nothing_is_served_before_loading(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="no model could be loaded"):
         Served(tmp_path, "adder", "adder/1").repository.find()

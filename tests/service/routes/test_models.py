@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from service.errors import ModelUnavailable
 from service.models.engines.model_output import ModelOutput
 from service.rest.media_types import NDJSON
-from tests.service.conftest import EVIDENCE, METADATA, SHA256, StandIn, app_loading
+from tests.service.conftest import EVIDENCE, METADATA, SHA256, StandIn, app_loading, wait_until
 
 
 class Other(StandIn):
@@ -91,6 +91,21 @@ def test_a_canary_answers_in_each_dialect(labelled: FlaskClient) -> None:
     assert inferred["model_version"] == "1"
     stream = labelled.post("/predict/stream", json={"query": "3+4"}).text
     assert '"version":1' in stream
+
+
+def test_a_shadow_is_asked_and_answers_nobody(tmp_path: Path) -> None:
+    (tmp_path / "adder").mkdir()
+    (tmp_path / "adder" / "serving.json").write_text('{"shadow": 1}')
+    client = app_loading(Versioned, tmp_path, "adder/1", "adder/2").test_client()
+    assert client.post("/predict", json={"query": "2+4"}).get_json()["answer"] == "2"
+    assert client.post("/predict", json={"query": "2+4", "version": 1}).get_json()["answer"] == "1"  # is not copied
+
+    def shadowed(outcome: str) -> bool:
+        line = f'adder_shadow_answers_total{{model="adder",outcome="{outcome}",version="1"}} 1.0'
+        return line in client.get("/metrics").text.splitlines()
+
+    wait_until(lambda: shadowed("differed"))
+    assert not shadowed("agreed")
 
 
 def test_an_unknown_label_is_refused(labelled: FlaskClient) -> None:
