@@ -6,6 +6,7 @@ import shlex
 import sys
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Unpack
@@ -219,6 +220,49 @@ def rollback(model: str, url: str, artifacts: Path) -> None:
         raise click.ClickException(f"{url} serves no version of {model} before {max(default, 0)}")
     edit_serving(artifacts / model, default=before)
     click.echo(f"{model}: default is version {before}, and was {default}")
+
+
+@cli.command(name="replay")
+@click.argument("log", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--model", default="adder", show_default=True, help="Model whose queries are asked again.")
+@click.option("--version", type=click.IntRange(0), required=True, help="Version that is asked.")
+@click.option("--url", help="URL of a service that is asked; without it the version's folder is loaded.")
+@artifacts_option
+def replay_log(log: Path, model: str, version: int, url: str | None, artifacts: Path) -> None:
+    """Ask a version the queries in the folder LOG (ADDER_PREDICTION_LOG) again, and compare its answers and their time.
+
+    The exit status is 1 if fewer answers are right than were.
+    """
+    # These take half a second to import, and no other command requires them.
+    from service.models.artifact import Artifact
+    from service.models.native_stderr import capture_stderr
+    from service.replay import read_log, replay
+    from service.telemetry.accuracy import right_answer_of
+
+    logged = read_log(log, model)
+    with capture_stderr():
+        artifact = Artifact.load(artifacts / model / str(version))
+
+    def ask_artifact(query: str) -> str | None:
+        is_query = artifact.metadata.task.pattern.fullmatch(query)
+        return artifact.engine.predict([query])[0].answer if is_query else None
+
+    with ExitStack() as stack:
+        ask = ask_artifact
+        if url is not None:
+            client = stack.enter_context(Client(url))
+
+            def ask(query: str) -> str | None:
+                try:
+                    return client.predict(query, model=model, version=version).answer
+                except HTTPStatusError:
+                    return None
+
+        bar = stack.enter_context(click.progressbar(logged, label=f"{model} version {version}", file=sys.stderr))
+        compared = replay(bar, ask, right_answer_of(artifact))
+    for sentence in compared.sentences():
+        click.echo(sentence)
+    sys.exit(compared.right_now < compared.right_before)
 
 
 @cli.command()

@@ -1,6 +1,7 @@
 """Creates the application from its parts, and nothing else."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from flask import Flask
 from werkzeug.routing import IntegerConverter
@@ -26,6 +27,8 @@ from service.settings import Settings
 from service.telemetry import middleware
 from service.telemetry.logs import access_logger
 from service.telemetry.metrics import Metrics
+from service.telemetry.multiprocess import worker_index
+from service.telemetry.prediction_log import PredictionLog
 from service.worker_board import WorkerBoard
 
 
@@ -53,7 +56,10 @@ def create_app(
     observers = app.extensions["request_observers"] = [metrics.observe_request, large.leave]
     if settings.access_log:
         observers.append(access_logger())
-    middleware.register(app, observers, large.enter)
+    log = None
+    if settings.prediction_log:
+        log = PredictionLog(Path(settings.prediction_log), worker_index(), metrics.not_logged.inc).add
+    middleware.register(app, observers, large.enter, log)
     problem_details.register(app)
     cors.register(app, settings.cors_origins)
     app.register_blueprint(predict_routes(repository, settings))

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
         False, description="Log each request: client, method, path, status, problem, trace, model and times."
     )
 
+    prediction_log: str = Field(
+        "", description="Folder for a log of all queries and answers, which `python -m service replay` asks again."
+    )
     cors_origins: str = Field(
         "", description="Origins whose pages may call the service from a browser, by comma, or `*` for any (CORS)."
     )

@@ -59,7 +59,10 @@ def infer(served: ServedModel, queries: list[str], context: RequestContext) -> l
     if not queries:
         return []
     result = served.batcher.predict(queries, context.limits)
-    context.stats.add(result)
+    stats = context.stats
+    stats.add(result)
+    if stats.log is not None:
+        stats.log(stats.request_id, served.labels, queries, result)
     return result.outputs
 
 
@@ -88,7 +91,10 @@ def infer_characters(
     alphabet = served.artifact.metadata.task.characters
     answer = "".join([alphabet[step.argmax()] for step in steps])
     output = ModelOutput(answer, math.prod([float(step.max()) for step in steps]), np.stack(steps))
-    served.observer.answered([query], BatchResult([output], queue_seconds, inference_seconds, 1))
+    result = BatchResult([output], queue_seconds, inference_seconds, 1)
+    served.observer.answered([query], result)
+    if context.stats.log is not None:
+        context.stats.log(context.stats.request_id, served.labels, [query], result)
     return output
 
 

@@ -88,6 +88,9 @@ class Metrics:
             [*MODEL, "outcome"],
             **common,
         )
+        self.not_logged = FastCounter(
+            "predictions_not_logged", "Answers that the prediction log has lost: the disk is full or slow.", **common
+        )
         self.dropped = FastCounter(
             "answers_dropped", "Answers that were not compared with right answers, for lack of time.", MODEL, **common
         )

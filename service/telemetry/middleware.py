@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import NotFound
 
-from service.telemetry.records import RequestObserver, RequestStats
+from service.telemetry.records import PredictionLogger, RequestObserver, RequestStats
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
@@ -17,20 +17,21 @@ def register(
     app: Flask,
     observers: Iterable[RequestObserver],
     admit: RequestObserver = lambda _: None,
+    log: PredictionLogger | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Add to every response of `app` its X-Request-ID (the request's or a new one), its Server-Timing (in milliseconds,
     as its W3C specification defines), and Cache-Control if it has none.
 
     `admit` is called before the route, with the statistics of the request, and may raise. Each observer receives them
-    at its end, or at the end of a streamed response. `clock` returns seconds.
+    at its end, or at the end of a streamed response. `log` is the prediction log. `clock` returns seconds.
     """
     # Each function of Flask's before and after a request costs four microseconds: there is one of each.
 
     def begin() -> None:
         asked = request.environ.get("HTTP_X_REQUEST_ID", "")
         request_id = asked if REQUEST_ID.fullmatch(asked) else make_request_id()
-        g.stats = RequestStats(request._get_current_object(), request_id, clock())  # type: ignore[attr-defined]
+        g.stats = RequestStats(request._get_current_object(), request_id, clock(), log)  # type: ignore[attr-defined]
         if request.environ["PATH_INFO"].startswith("//"):
             raise NotFound  # Werkzeug would route it as if it had one slash
         admit(g.stats)

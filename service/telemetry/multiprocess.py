@@ -158,6 +158,11 @@ def attach(index: int) -> None:
     values.ValueClass = SharedValue
 
 
+def worker_index() -> int:
+    """The index of this worker, or 0 in a process that is no worker."""
+    return getattr(SharedValue, "index", 0)
+
+
 def mark_process_dead(index: int) -> None:
     """In the master, when a worker has died: drop the dead worker's gauges, keep its counters."""
     if SharedValue.folder is not None:

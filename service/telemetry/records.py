@@ -7,7 +7,11 @@ from typing import Any
 from flask import Request
 
 from service.models.batcher import BatchResult
+from service.models.engines.model_output import ModelOutput
 from service.models.repository import ServedModel
+
+# Receives the id of a request, name and version of the model, queries, and their outputs with the times.
+PredictionLogger = Callable[[str, tuple[str, str], list[str], BatchResult[ModelOutput]], object]
 
 
 @dataclass(slots=True)
@@ -16,12 +20,14 @@ class RequestStats:
 
     `served` is the first model version that the request was sent to; `queries`, `queue_seconds` and
     `inference_seconds` are summed over all calls, and `batch_size` is that of the last. `problem` is the type of
-    the problem document, if the response is one. `status` and `seconds` are set at the end.
+    the problem document, if the response is one. `status` and `seconds` are set at the end. `log` is that of
+    predictions, if there is one.
     """
 
     request: Request
     request_id: str
     started: float
+    log: PredictionLogger | None = None
     served: ServedModel | None = None
     inference_started: float = 0.0
     queries: int = 0

@@ -3,6 +3,8 @@
 import hashlib
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,29 @@ def test_sighup_keeps_what_is_served_if_nothing_else_can_be(start: Start, artifa
     artifact.parent.with_name("other").rename(artifact.parent)
     service.process.send_signal(signal.SIGHUP)
     service.until(lambda: service.metric_value("adder_reload_failed") == 0)
+
+
+def test_a_log_of_predictions_is_replayed(start: Start, tmp_path: Path) -> None:
+    service = start(models="adder@2", workers=2, prediction_log=tmp_path).ready()
+    queries = ["0+0", "1+2", "123+456"]  # of which version 1 answers the first wrongly
+    for query in queries:
+        assert service.post("/predict", {"query": query}).status_code == 200
+
+    def lines() -> int:
+        return sum(len(file.read_text().splitlines()) for file in tmp_path.glob("predictions-*.ndjson"))
+
+    service.until(lambda: lines() == len(queries))
+
+    def replay(version: str, *options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "service", "replay", str(tmp_path), "--version", version, *options]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    worse = replay("1")
+    assert worse.stdout.startswith("2 of 3 answers agree\nright: 3 before, 2 now, of 3 that can be checked\n")
+    assert (worse.returncode, worse.stderr) == (1, "adder version 1\n")
+    same = replay("2", "--url", service.url)
+    assert same.stdout.startswith("3 of 3 answers agree\nright: 3 before, 3 now, of 3 that can be checked\n")
+    assert same.returncode == 0
+    missing = replay("1", "--model", "cho2014")
+    assert missing.returncode == 1
+    assert missing.stderr == f"error: {tmp_path} has no answers of cho2014: set ADDER_PREDICTION_LOG for the service\n"

@@ -123,7 +123,11 @@ def test_every_block_is_known() -> None:
     retrain = json.loads((ROOT / "model_artifacts/cho2014/1/metadata.json").read_text())["provenance"]["command"]
     assert first_words == {
         "README.md": [["make", "serve"], ["docker-compose", "up"], ["make", "test"]],
-        "service/README.md": [["from", "service.client", "import"], [".venv/bin/python", "-m", "service"]],
+        "service/README.md": [
+            ["from", "service.client", "import"],
+            [".venv/bin/python", "-m", "service"],
+            [".venv/bin/python", "-m", "service"],
+        ],
         "service/deploy/README.md": [
             [".venv/bin/gunicorn", "--config", "python:service.gunicorn_conf"],
             ["kill", "-HUP", '"$(cat'],
