@@ -7,6 +7,7 @@ Problem
 ├── BadHeader             400
 ├── InvalidArgument       400  an error of TensorFlow Serving, with its message
 ├── Incomplete            400  a body shorter than announced, or badly chunked
+├── NotPermitted          403  the settings do not allow it
 ├── ModelNotFound         404  no such model, or no such version of it
 ├── TooLarge              413
 ├── WrongContentType      415
@@ -139,6 +140,15 @@ class Incomplete(Problem):
     name, title, status = "incomplete", "The body ended early", 400
     meaning = "The body is shorter than announced, badly chunked, or arrived too slowly. Send it again without a pause."
     sample_arguments = ("the body has 10 bytes, and 20 were announced: send it again without a pause",)
+
+
+class NotPermitted(Problem):
+    name, title, status = "not-permitted", "The request is not allowed", 403
+    meaning = "The settings of the service do not allow this request. Its operator can change them."
+    sample_arguments = ("ADDER_REPOSITORY_CONTROL",)
+
+    def __init__(self, variable: str) -> None:
+        super().__init__(f"the service allows this if {variable}=true is set")
 
 
 class ModelNotFound(Problem):

@@ -19,7 +19,7 @@ from gunicorn.config import Config
 from service.app import create_app, load_models
 from service.errors import ModelUnavailable
 from service.models.artifact import Artifact
-from service.models.catalog import Catalog, log_news, survey
+from service.models.catalog import Catalog, fingerprint, log_news, survey
 from service.models.metadata import verify
 from service.models.saved_model_check import check_versions
 from service.models.shared_catalog import SharedCatalog
@@ -95,7 +95,7 @@ def look_again(master: Any) -> None:
     """In the master, on SIGHUP: look at the versions again, also at those that were refused. The workers follow."""
     master.log.info("Hang up: %s", master.master_name)
     master.log.reopen_files()
-    look(settings, shared_catalog)
+    look(shared_catalog, fingerprint(settings))
 
 
 def when_ready(_master: Any) -> None:
@@ -131,7 +131,9 @@ def post_worker_init(worker: StrictGeventWorker) -> None:
     board.prepared[worker.index] = active
     if loaded and board.mark_loaded(worker.index):
         _log_ready(worker)
-    VersionChanges(settings, worker.wsgi.extensions["repository"], shared_catalog, board, worker.index).start()
+    changes = VersionChanges(settings, worker.wsgi.extensions["repository"], shared_catalog, board, worker.index)
+    worker.wsgi.extensions["control"] = changes
+    changes.start()
 
 
 def child_exit(_master: Any, worker: StrictGeventWorker) -> None:

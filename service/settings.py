@@ -109,6 +109,9 @@ class Settings(BaseSettings):
         False, description="Log each request: client, method, path, status, problem, trace, model and times."
     )
 
+    repository_control: bool = Field(
+        False, description="Allow clients to load and unload models: `POST /v2/repository/models/<model>/load`."
+    )
     prediction_log: str = Field(
         "", description="Folder for a log of all queries and answers, which `python -m service replay` asks again."
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import gevent
 
-from service.errors import ModelUnavailable
+from service.errors import ModelNotFound, ModelUnavailable
 from service.models.catalog import Catalog, fingerprint, log_news
 from service.models.repository import Repository
 from service.models.saved_model_check import check_versions
@@ -62,7 +62,8 @@ class VersionChanges:
             served = self._repository.catalog.sentence()
             if self._repository.switch().catalog.sentence() != served:
                 log.info("Serving %s", self._repository.catalog.sentence())
-        if self._repository.switch().number == latest and not self._board.loaded[self._index]:
+        serving = self._repository.switch()
+        if serving.models and serving.number == latest and not self._board.loaded[self._index]:
             self._board.mark_loaded(self._index)
 
     def watch(self) -> None:
@@ -70,7 +71,45 @@ class VersionChanges:
         if self._catalog.try_lead():
             seen = self._run(fingerprint, (self._settings,))
             if seen != self._catalog.read(self._catalog.latest).fingerprint:
-                look(self._settings, self._catalog, lambda before: self._run(check_versions, (before,)))
+                look(self._catalog, seen, self._check)
+
+    def load(self, model: str) -> None:
+        """Look at the folder, serve the model again if it was unloaded, and return when it is served.
+
+        Raises ModelNotFound if the folder does not have the model, and ModelUnavailable if it cannot be served.
+        """
+        seen = self._run(fingerprint, (self._settings,))
+        self._catalog.publish(lambda latest: latest.model_copy(update={"unloaded": latest.unloaded - {model}}))
+        look(self._catalog, seen, self._check)
+        catalog = self._wait_until_active()
+        if model not in catalog.models:
+            raise ModelNotFound(model, None, catalog.served())
+        if catalog.problem is not None or catalog.models[model].default is None:
+            reasons = [version.reason for version in catalog.models[model].versions.values() if version.reason]
+            raise ModelUnavailable(catalog.problem or "; ".join(reasons) or f"{model} has no version")
+
+    def unload(self, model: str) -> None:
+        """Serve a model no longer, until it is loaded again; return when that is so.
+
+        Raises ModelNotFound if it is not served, and ModelUnavailable if no other is.
+        """
+        served = self._catalog.read(self._catalog.latest).served()
+        if model not in served:
+            raise ModelNotFound(model, None, served)
+        if len(served) == 1:
+            raise ModelUnavailable(f"{model} is the only model that is served: it cannot be unloaded")
+        self._catalog.publish(lambda latest: latest.unload(model))
+        self._wait_until_active()
+
+    def _wait_until_active(self) -> Catalog:
+        latest = self._catalog.latest
+        while self._catalog.active < latest:
+            gevent.sleep(FOLLOW_SECONDS)
+        return self._catalog.read(self._catalog.active)
+
+    def _check(self, before: Catalog) -> Catalog:
+        catalog: Catalog = self._run(check_versions, (before,))
+        return catalog
 
     def _forever(self, seconds: float, function: Callable[[], None]) -> None:
         while True:
@@ -82,18 +121,16 @@ class VersionChanges:
                 gevent.sleep(RETRY_SECONDS)
 
 
-def look(settings: Settings, shared: SharedCatalog, check: Callable[[Catalog], Catalog] = check_versions) -> bool:
-    """Check the versions in the artifacts folder, and publish what was found. Returns False if nothing there can be
-    served: what is served remains."""
+def look(shared: SharedCatalog, seen: str, check: Callable[[Catalog], Catalog] = check_versions) -> None:
+    """Check the versions in the artifacts folder, whose fingerprint was `seen`, and publish what was found. If nothing
+    there can be served, what is served remains."""
     before = shared.read(shared.latest)
-    seen = fingerprint(settings)
     try:
         catalog = check(before)
     except ModelUnavailable as problem:
         log.error("the models that are served remain: %s", problem)
         refused = {"problem": str(problem), "fingerprint": seen}
         shared.publish(lambda latest: latest.model_copy(update=refused))
-        return False
-    log_news(catalog, before)
-    shared.publish(lambda _: catalog)
-    return True
+    else:
+        log_news(catalog, before)
+        shared.publish(lambda latest: catalog.with_unloaded(latest.unloaded))  # which may have changed meanwhile

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 # Of a version: it is served; it is, but is not the default although it is newer; its files are not as they were
 # exported; the model does not load, or does not answer as its SavedModel does; ADDER_MODELS pins others; serving.json
-# keeps others.
-State = Literal["available", "held_back", "damaged", "failed", "not_pinned", "not_kept"]
+# keeps others; the model was unloaded on request.
+State = Literal["available", "held_back", "damaged", "failed", "not_pinned", "not_kept", "unloaded"]
 
 
 class Version(BaseModel):
@@ -61,10 +61,11 @@ class Catalog(BaseModel):
     """All models, the default model first.
 
     `fingerprint` is that of the artifacts folder. `problem` is why the models of an earlier look are served, and not
-    what is in the folder now.
+    what is in the folder now. `unloaded` are models that are not served, on request.
     """
 
     models: dict[str, Model] = {}
+    unloaded: set[str] = set()
     fingerprint: str = ""
     problem: str | None = None
 
@@ -85,6 +86,19 @@ class Catalog(BaseModel):
         """A version, whether it exists or not."""
         known = self.models[model].versions if model in self.models else {}
         return known.get(number, Version(state="not_pinned", is_served=False))
+
+    def unload(self, model: str) -> Self:
+        """Return a copy in which a model is not served."""
+        versions = {number: _unloaded(version) for number, version in self.models[model].versions.items()}
+        unloaded = self.models[model].model_copy(update={"versions": versions, "default": None})
+        return self.model_copy(update={"models": self.models | {model: unloaded}, "unloaded": self.unloaded | {model}})
+
+    def with_unloaded(self, models: set[str]) -> Self:
+        """Return a copy in which these models are not served."""
+        catalog = self.model_copy(update={"unloaded": models})
+        for model in models & set(self.models):
+            catalog = catalog.unload(model)
+        return catalog
 
     def without(self, problems: Mapping[tuple[str, int], str], active: "Catalog") -> Self:
         """Return a copy without versions that a worker could not load. What is `active` in their place is kept; if that
@@ -149,6 +163,7 @@ def survey(
             _choose_default(model, settings.artifacts / name, served, held_back)
         _configure(model, settings.artifacts / name, served, before.models.get(name))
         catalog.models[name] = model
+    catalog = catalog.with_unloaded(before.unloaded)
     if not catalog.served():
         raise ModelUnavailable(
             f"{settings.artifacts.absolute()} has no model that can be served: export one, or set ADDER_ARTIFACTS"
@@ -192,12 +207,10 @@ def log_news(catalog: Catalog, before: Catalog) -> None:
         for number, version in model.versions.items():
             known = before.version(name, number)
             if version.reason not in (None, known.reason):
-                text = {
-                    "held_back": "%s version %d is not the default: %s",
-                    "not_pinned": "%s version %d is not loaded: %s",
-                    "not_kept": "%s version %d is not loaded: %s",
-                }.get(version.state, "%s version %d is skipped: %s")
-                log.warning(text, name, number, version.reason)
+                what = {"held_back": "not the default", "damaged": "skipped", "failed": "skipped"}
+                log.warning(
+                    "%s version %d is %s: %s", name, number, what.get(version.state, "not loaded"), version.reason
+                )
 
 
 def fingerprint(settings: Settings) -> str:
@@ -217,6 +230,10 @@ def fingerprint(settings: Settings) -> str:
                     state = file.stat()
                     found.update(f"{file} {state.st_ino} {state.st_size} {state.st_mtime_ns}\n".encode())
     return found.hexdigest()
+
+
+def _unloaded(version: Version) -> Version:
+    return Version(state="unloaded", is_served=False, reason="unloaded") if version.is_served else version
 
 
 def _look(folder: Path, verify: Callable[[Path], str], examine: Examine, before: Version) -> Version:

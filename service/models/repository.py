@@ -51,6 +51,16 @@ class VersionStatus(NamedTuple):
     reason: str = ""
 
 
+class Control(Protocol):
+    """Loads and unloads models on request, in all workers."""
+
+    def load(self, model: str) -> None:
+        """Return when the model is served. Raises ModelNotFound and ModelUnavailable."""
+
+    def unload(self, model: str) -> None:
+        """Return when the model is not served. Raises ModelNotFound and ModelUnavailable."""
+
+
 class ModelObserver(Protocol):
     """Receives the changes of the repository: the interface of its metrics."""
 
@@ -93,11 +103,9 @@ class Repository:
         except Exception:
             log.exception("no model could be loaded")
             return False
-        models = self._prepared.models
-        if not models or any(name not in models for name in self._settings.selection if name != "*"):
+        if self.switch() is not self._prepared:
             log.error("no model could be loaded")
             return False
-        self.switch()
         return True
 
     def prepare(self, number: int, catalog: Catalog, run: Run = lambda function, *given: function(*given)) -> Problems:
@@ -124,8 +132,10 @@ class Repository:
         return problems
 
     def switch(self) -> Generation:
-        """Serve the prepared versions if their generation is active. Returns what is served."""
-        if self._prepared is not self._serving and self._prepared.number == self._active():
+        """Serve the prepared versions if their generation is active, and has every model that ADDER_MODELS names.
+        Returns what is served."""
+        prepared = self._prepared
+        if prepared is not self._serving and prepared.number == self._active() and self._is_complete(prepared):
             before, self._serving = self._serving, self._prepared
             unloaded = [artifact for artifact in _artifacts(before) if artifact not in _artifacts(self._serving)]
             self._observer.versions_changed(unloaded, self._serving.catalog)
@@ -174,14 +184,14 @@ class Repository:
         name = model if model is not None else next(iter(serving.models))
         versions = serving.models.get(name, {})
         number = version
-        if number is None and versions:
+        if versions and (label is not None or version is None):
             configured = serving.catalog.models[name].serving
             if label is not None:
                 number = configured.labels.get(label)
             else:
                 canary = configured.canary_for(request_id) if request_id is not None else None
                 number = canary if canary in versions else next(iter(versions))
-        if number not in versions:
+        if number not in versions or version not in (None, number):
             known = {name: list(numbers) for name, numbers in serving.models.items()}
             raise ModelNotFound(name, version if label is None else label, known)
         return versions[number]
@@ -190,6 +200,10 @@ class Repository:
         """Return the versions of a model, or of all models, in order. Raises ModelUnavailable as `find` does."""
         self.find()
         return [artifact for artifact in _artifacts(self._serving) if model in (None, artifact.metadata.name)]
+
+    def _is_complete(self, generation: Generation) -> bool:
+        required = {*self._settings.selection} - {"*"} - generation.catalog.unloaded
+        return bool(generation.models) and required <= set(generation.models)
 
     def _attach_shadows(self) -> None:
         for name, versions in self._serving.models.items():

@@ -24,7 +24,7 @@ from service.models.catalog import Catalog, State
 from service.models.engines import EngineName
 from service.models.engines.model_output import ModelOutput
 from service.models.metadata import Evidence
-from service.models.queries import Batch, InvalidQuery, JsonInteger, Queries, Query, rule_error
+from service.models.queries import Batch, InvalidQuery, JsonInteger, Queries, Query
 
 RUNNERS_UP = 3  # for each character
 
@@ -33,21 +33,14 @@ ModelName = TypeAliasType("ModelName", str)
 
 
 class ModelSelector(BaseModel):
-    """The part of a body that names a model, and a version of it by its number or label: by default the default version
-    of the default model."""
+    """The part of a body that names a model, and a version of it by its number, or by its label: by default the default
+    version of the default model. A version that does not have the label does not exist."""
 
     model_config = ConfigDict(strict=True)
 
     model: ModelName | None = None
     version: Annotated[int, Field(ge=0, lt=10**9), JsonInteger] | None = None
     label: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-
-    @field_validator("label")
-    @classmethod
-    def _names_one_version(cls, label: str | None, info: ValidationInfo) -> str | None:
-        if label is not None and info.data.get("version") is not None:
-            raise rule_error("a request names a version by its number or by its label: leave one out")
-        return label
 
     @classmethod
     def example(cls, query: str) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def test_an_interrupt_ends_the_command_line(service: Service) -> None:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("adder ''", {"ask", "explain", "completion"}),
+        ("adder ''", {"ask", "explain", "models", "replay", "completion"}),
         ("adder ask --al", {"--alternatives"}),
         ("adder ask --model l", {"last-digit"}),
         ("adder explain --version ''", {"1", "2"}),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, newest
 from tests.end_to_end.conftest import Service, Start
 from training import metadata
 
@@ -137,3 +137,39 @@ def test_a_log_of_predictions_is_replayed(start: Start, tmp_path: Path) -> None:
     missing = replay("1", "--model", "cho2014")
     assert missing.returncode == 1
     assert missing.stderr == f"error: {tmp_path} has no answers of cho2014: set ADDER_PREDICTION_LOG for the service\n"
+
+
+def test_models_are_loaded_and_unloaded_on_request(start: Start, tmp_path: Path) -> None:
+    for name in ("adder", "cho2014"):
+        shutil.copytree(newest(name), tmp_path / name / newest(name).name)
+    service = start(artifacts=tmp_path, workers=2, watch_seconds=0, repository_control=True).ready()
+
+    def change(model: str, action: str) -> tuple[int, str]:
+        response = service.post(f"/v2/repository/models/{model}/{action}", {})
+        return response.status_code, response.json().get("error", "")
+
+    def states() -> dict[str, tuple[str, str]]:
+        listed = service.post("/v2/repository/index", {}).json()
+        return {entry["name"]: (entry["state"], entry["reason"]) for entry in listed}
+
+    assert change("cho2014", "unload") == (200, "")
+    for _ in range(20):  # by any worker
+        assert service.post("/predict", {"query": "1+2", "model": "cho2014"}).status_code == 404
+    assert states() == {"adder": ("READY", ""), "cho2014": ("UNAVAILABLE", "unloaded")}
+    assert change("adder", "unload") == (503, "adder is the only model that is served: it cannot be unloaded")
+    assert change("cho2014", "unload")[0] == 404
+    (tmp_path / "cho2014" / newest("cho2014").name / "saved_model.pb").rename(tmp_path / "saved_model.pb")
+    status, error = change("cho2014", "load")
+    assert (status, "saved_model.pb cannot be read" in error) == (503, True)
+    (tmp_path / "saved_model.pb").rename(tmp_path / "cho2014" / newest("cho2014").name / "saved_model.pb")
+    assert change("cho2014", "load") == (200, "")
+    for _ in range(20):
+        assert service.post("/predict", {"query": "1+2", "model": "cho2014"}).json()["answer"] == "3"
+    assert change("nope", "load")[0] == 404
+
+
+def test_models_are_not_changed_on_request_unless_it_is_set(service: Service) -> None:
+    for action in ("load", "unload"):
+        refused = service.post(f"/v2/repository/models/adder/{action}", {})
+        assert refused.status_code == 403
+        assert refused.json() == {"error": "the service allows this if ADDER_REPOSITORY_CONTROL=true is set"}

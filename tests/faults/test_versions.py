@@ -88,13 +88,21 @@ def service(tmp_path_factory: pytest.TempPathFactory, shipped: Path) -> Iterator
 
 
 @pytest.fixture
-def watched(service: tuple[Service, Folder]) -> Iterator[Watched]:
-    """The service with adder/1 alone, under load; at the end no request must have been harmed."""
+def alone(service: tuple[Service, Folder]) -> tuple[Service, Folder]:
+    """The service with adder/1 alone."""
     started, folder = service
     for version in folder.adder.iterdir():
-        if version.name != "1":
+        if version.name not in ("1", "serving.json"):
             shutil.rmtree(version)
+    (folder.adder / "serving.json").unlink(missing_ok=True)
     started.until(lambda: [len(started.get("/models").json()[listed]) for listed in ("models", "skipped")] == [1, 0])
+    return service
+
+
+@pytest.fixture
+def watched(alone: tuple[Service, Folder]) -> Iterator[Watched]:
+    """The service with adder/1 alone, under load; at the end no request must have been harmed."""
+    started, folder = alone
     load = Load(started, QUERIES)
     load.expect(folder.adder / "1")
     with load.running():
@@ -254,8 +262,8 @@ def test_a_folder_that_is_replaced_by_a_link(watched: Watched) -> None:
     watched.until_default(1)
 
 
-def test_a_worker_that_is_killed_while_it_loads(service: tuple[Service, Folder]) -> None:
-    started, folder = service
+def test_a_worker_that_is_killed_while_it_loads(alone: tuple[Service, Folder]) -> None:
+    started, folder = alone
     load = Load(started, QUERIES)
     made = folder.make(7)
     for version in (folder.adder / "1", made):

@@ -238,7 +238,7 @@ def test_read_recipe_names_a_damaged_file(tmp_path: Path) -> None:
         ),
         (["--examples", 445_446], "Invalid value for --examples: the task addition has 445,445 train pairs"),
         (["--task", "reversal", "--batch-size", 20_000], "has 17382 examples, fewer than the batch size of 20000"),
-        (["--digits", 2, "--batch-size", 20_000], "the task addition-2 has 8897 examples, fewer than the batch size"),
+        (["--digits", 2, "--batch-size", 20_000], "the task addition-2 has 8898 examples, fewer than the batch size"),
         (["--digits", 6], "Invalid value for '--digits': 6 is not in the range 2<=x<=5."),
         (["--digits", 2, "--task", "addition"], "--digits names a task: give it without --task"),
         (["--network", "simple_rnn_classifier"], "the task addition has answers of up to 4"),

@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, current_app, jsonify, request
 
-from service.errors import InvalidArgument, ModelUnavailable
-from service.models.repository import Repository, ServedModel
+from service.errors import InvalidArgument, ModelUnavailable, NotPermitted
+from service.models.repository import Control, Repository, ServedModel
 from service.openapi.operations import BODY_ERRORS, INFERENCE_ERRORS, LOOKUP_ERRORS, documented
 from service.rest.body import receive, validate
 from service.rest.connection import request_context
@@ -16,6 +16,7 @@ from service.rest.problem_details import register_error_documents
 from service.routes.dialect_inputs import version_number
 from service.routes.open_inference.binary_tensors import BINARY, JSON_LENGTH, build_response, load_document
 from service.routes.open_inference.schemas import (
+    Empty,
     IndexEntry,
     InferRequest,
     InferResponse,
@@ -118,6 +119,27 @@ class OpenInference:
         outputs = infer(served, body.inputs[0].data, context)
         return build_response(body, context.stats.request_id, served.artifact, outputs)
 
+    @documented_here("Load a model", Empty, problems=(NotPermitted, *LOOKUP_ERRORS))
+    def load(self, model: str) -> Response:
+        """Looks at the folder of the models, and responds when the model is served. A body is ignored."""
+        self._control().load(model)
+        return jsonify({})
+
+    @documented_here("Unload a model", Empty, problems=(NotPermitted, *LOOKUP_ERRORS))
+    def unload(self, model: str) -> Response:
+        """Responds when the model is served no longer. A body is ignored."""
+        self._control().unload(model)
+        return jsonify({})
+
+    def _control(self) -> Control:
+        """Raises NotPermitted, and ModelUnavailable in a process that is no worker."""
+        if not self._settings.repository_control:
+            raise NotPermitted("ADDER_REPOSITORY_CONTROL")
+        control: Control | None = current_app.extensions.get("control")
+        if control is None:
+            raise ModelUnavailable("the worker is starting")
+        return control
+
     def _find(self, model: str, version: str | None) -> ServedModel:
         return self._repository.find(model, version_number(version))
 
@@ -132,6 +154,8 @@ def open_inference_routes(repository: Repository, settings: Settings) -> Bluepri
     routes.get("/health/ready")(endpoints.ready)
     routes.get("/models")(endpoints.models)
     routes.post("/repository/index")(endpoints.index)
+    routes.post("/repository/models/<model>/load")(endpoints.load)
+    routes.post("/repository/models/<model>/unload")(endpoints.unload)
     for path in ("/models/<model>", "/models/<model>/versions/<version>"):
         routes.get(path)(endpoints.model_metadata)
         routes.get(f"{path}/ready")(endpoints.model_ready)

@@ -146,6 +146,10 @@ class ServerModels(TypedDict):
     models: list[str]
 
 
+class Empty(TypedDict):
+    """An object without members."""
+
+
 class IndexEntry(TypedDict):
     """A version, whether it is served, and else the reason."""
 

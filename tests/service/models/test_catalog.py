@@ -210,3 +210,15 @@ def test_a_whole_version_beside_a_wrong_one_is_enough(artifact: Path) -> None:
     shutil.copytree(artifact, artifact.with_name("2"))  # its metadata says version 1
     catalog = survey(Settings(artifacts=artifact.parent.parent), lambda folder: verify(folder).sha256)
     assert catalog.served() == {"adder": [1]}
+
+
+def test_a_model_is_unloaded_until_it_is_loaded_again(tmp_path: Path) -> None:
+    catalog = look(tmp_path, "adder,*", "adder/1", "adder/2/damaged", "z/1").unload("adder")
+    assert catalog.served() == {"z": [1]}
+    assert [catalog.version("adder", number).state for number in (1, 2)] == ["unloaded", "damaged"]
+    assert look(tmp_path, "adder,*", before=catalog).served() == {"z": [1]}
+    again = catalog.model_copy(update={"unloaded": set()})
+    assert look(tmp_path, "adder,*", before=again).served() == {"adder": [1], "z": [1]}
+    assert catalog.with_unloaded(set()).unloaded == set()
+    with pytest.raises(ModelUnavailable, match="has no model that can be served"):
+        look(tmp_path, "adder", before=catalog)

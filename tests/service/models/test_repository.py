@@ -118,6 +118,13 @@ def test_a_shadow_gets_a_copy_from_all_others_until_it_is_none(tmp_path: Path) -
     assert copied() == []
 
 
+def test_a_required_model_may_be_unloaded(tmp_path: Path) -> None:
+    service = Served(tmp_path, "adder,*", "adder/1", "z/1")
+    assert service.repository.load(service.survey().unload("adder"))
+    assert service.served() == ["z 1"]
+    assert service.repository.find().artifact.metadata.name == "z"
+
+
 def test_nothing_is_served_before_loading(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="no model could be loaded"):
         Served(tmp_path, "adder", "adder/1").repository.find()
@@ -133,6 +140,7 @@ def test_a_named_model_that_cannot_be_loaded_stops_all(
     assert service.repository.load(catalog) == is_loaded
     assert f"{tmp_path}/adder/1 is broken" in caplog.text
     if not is_loaded:
+        assert not service.repository.switch().models
         with pytest.raises(ModelUnavailable, match="no model could be loaded: see the log of the service"):
             service.repository.find()
 

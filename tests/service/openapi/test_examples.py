@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from service import errors
-from service.errors import InvalidArgument, Problem
+from service.errors import InvalidArgument, NotPermitted, Problem
 from service.openapi.examples import EXAMPLES
 
 
@@ -45,7 +45,10 @@ def test_a_problem_has_a_sample_and_a_meaning(problem: type[Problem]) -> None:
 def test_a_problem_is_an_example_of_a_response(client: FlaskClient, problem: type[Problem]) -> None:
     components = client.get("/openapi.json").get_json()["components"]
     assert components["examples"][problem.name]["value"] == problem.sample().document()
-    if problem is InvalidArgument:  # which only the other dialects raise: their errors are no problem documents
+    if problem in (
+        InvalidArgument,
+        NotPermitted,
+    ):  # which only the other dialects raise: their errors are no problem documents
         reference = str({"error": problem.sample().detail})
     else:
         reference = f"'#/components/examples/{problem.name}'"

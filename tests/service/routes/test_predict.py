@@ -157,7 +157,7 @@ def test_an_invalid_query_is_refused(tmp_path: Path, query: str, detail: str) ->
         (
             {"query": "1+1", "a/b~c d": 1},
             "#/a~1b~0c%20d",
-            "it is not a field: they are model, version, characters, min_confidence, query, alternatives",
+            "it is not a field: they are model, version, label, characters, min_confidence, query, alternatives",
         ),
         ({"query": "1+1", "characters": 1}, "#/characters", "Input should be a valid boolean"),
         ({"query": "1+1", "alternatives": 0}, "#/alternatives", "Input should be greater than or equal to 1"),
@@ -168,7 +168,7 @@ def test_an_invalid_query_is_refused(tmp_path: Path, query: str, detail: str) ->
         (
             {"query": "1+1", "on_error": "report"},
             "#/on_error",
-            "it is not a field: they are model, version, characters, min_confidence, query, alternatives",
+            "it is not a field: they are model, version, label, characters, min_confidence, query, alternatives",
         ),
         (["1+1"], "#", "the body should be a JSON object"),
     ],
