@@ -58,7 +58,7 @@ def create_app(
         observers.append(access_logger())
     log = None
     if settings.prediction_log:
-        log = PredictionLog(Path(settings.prediction_log), worker_index(), metrics.not_logged.inc).add
+        log = PredictionLog(Path(settings.prediction_log), worker_index(), metrics.predictions_dropped).add
     middleware.register(app, observers, large.enter, log)
     problem_details.register(app)
     cors.register(app, settings.cors_origins)

@@ -89,7 +89,10 @@ class Metrics:
             **common,
         )
         self.not_logged = FastCounter(
-            "predictions_not_logged", "Answers that the prediction log has lost: the disk is full or slow.", **common
+            "predictions_not_logged",
+            "Answers that the prediction log has lost.",
+            MODEL,
+            **common,
         )
         self.dropped = FastCounter(
             "answers_dropped", "Answers that were not compared with right answers, for lack of time.", MODEL, **common
@@ -121,6 +124,10 @@ class Metrics:
             for state in get_args(State):
                 self._versions.labels(name, state).set(states[state])
         self._reload_failed.set(bool(catalog.problems()))
+
+    def predictions_dropped(self, model: tuple[str, str], count: int) -> None:
+        """Record answers of a version, by its name and number, that the prediction log has lost."""
+        self.not_logged.labels(*model).inc(count)
 
     def observe_request(self, stats: RequestStats) -> None:
         """Record a request at its end."""

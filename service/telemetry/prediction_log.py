@@ -54,8 +54,8 @@ class PredictionLog:
     What cannot be written, as the disk is full, or waits for too long, is dropped and reported.
     """
 
-    def __init__(self, folder: Path, index: int, report_dropped: Callable[[int], None]) -> None:
-        """`report_dropped` receives numbers of queries; it is called in another thread too."""
+    def __init__(self, folder: Path, index: int, report_dropped: Callable[[tuple[str, str], int], None]) -> None:
+        """`report_dropped` receives name and version of a model, and a number of queries, in another thread too."""
         self._report_dropped = report_dropped
         self._pieces: queue.Queue[Piece] = queue.Queue(MAX_PIECES)
         self._file = _File(folder / f"predictions-{index}.ndjson")
@@ -72,13 +72,13 @@ class PredictionLog:
             try:
                 self._pieces.put_nowait(piece)
             except queue.Full:
-                self._report_dropped(len(piece.queries))
+                self._report_dropped(piece.model, len(piece.queries))
 
     def _write(self) -> None:
         while True:
             piece = self._pieces.get()
             if not self._file.write(piece.lines()):
-                self._report_dropped(len(piece.queries))
+                self._report_dropped(piece.model, len(piece.queries))
             self._pieces.task_done()
 
 
