@@ -4,6 +4,7 @@ import inspect
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 import matplotlib as mpl
@@ -15,6 +16,7 @@ from training.networks import ARCHITECTURES
 from training.tasks import Task, find_task
 
 Pictures = list[tuple[str, str]]  # file name and caption of each PNG
+PNG: dict[str, Any] = {"dpi": 120, "pil_kwargs": {"optimize": True}}  # how all are saved: small, without loss
 
 MIN_BIN_QUERIES = 100  # the accuracy of fewer queries is too noisy to plot
 MIN_WRONG = 20  # fewer wrong answers are listed, not plotted
@@ -86,7 +88,7 @@ def learning_curves(epochs: list[metadata.Epoch], folder: Path) -> Pictures:
         axes.semilogy(steps, np.where(wrong > 0, wrong, np.nan), marker=".")
         axes.set(title="share of validation queries answered wrongly", xlabel="epoch", xlim=left.get_xlim())
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(folder / "learning_curves.png", dpi=120)
+    figure.savefig(folder / "learning_curves.png", **PNG)
     wrong_caption = ", and share of wrong validation answers; an epoch without a point has none" if right else ""
     return [("learning_curves.png", f"Training loss{wrong_caption}")]
 
@@ -109,7 +111,7 @@ def reliability_diagram(evidence: metadata.Evidence, folder: Path) -> Pictures:
             textcoords="offset points",
         )
     axes.set(xlabel="mean confidence", ylabel="exact-match accuracy", title="reliability, with queries in each bin")
-    figure.savefig(folder / "reliability.png", dpi=120)
+    figure.savefig(folder / "reliability.png", **PNG)
     return [("reliability.png", "Reliability diagram: exact-match accuracy by confidence")]
 
 
@@ -124,7 +126,7 @@ def wrong_shares(evidence: metadata.Evidence, folder: Path) -> Pictures:
         axes.bar_label(bars, [f"{part.wrong:,}" for part in parts.values()], fontsize=7)
         axes.tick_params(axis="x", labelsize=7)
         axes.set(xlabel=label, ylabel="% wrong")
-    figure.savefig(folder / "wrong_shares.png", dpi=120)
+    figure.savefig(folder / "wrong_shares.png", **PNG)
     caption = f"Share of wrong answers by {' and by '.join(evidence.groups)}; above each bar their number"
     return [("wrong_shares.png", caption)]
 
@@ -143,7 +145,7 @@ def wrong_answers(evidence: metadata.Evidence, query_pattern: str, folder: Path)
     first, second = zip(*operands, strict=True)
     axes.scatter(first, second, s=8)
     axes.set(xlabel="first operand", ylabel="second operand", title="wrong answers", aspect="equal")
-    figure.savefig(folder / "wrong_answers.png", dpi=120)
+    figure.savefig(folder / "wrong_answers.png", **PNG)
     return [("wrong_answers.png", "Wrong answers by first and second operand")]
 
 

@@ -93,7 +93,8 @@ class _File(RotatingFileHandler):
         """Write lines; return whether they are in the file."""
         self._failed = False
         try:
-            Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+            if self.stream is None:
+                Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
             self.emit(logging.makeLogRecord({"msg": "%s", "args": (lines,)}))
         except OSError:
             return False
